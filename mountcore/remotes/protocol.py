@@ -1,0 +1,217 @@
+"""The port to storage: whole objects, ranges of them, no handles. Every storage type implements `Remote`.
+
+Paths are ``str``, relative to the remote's root, ``/``-separated, ``""`` for the root, never with a
+leading or trailing slash, never with ``.``, ``..``, an empty part or NUL in them.
+
+Rules that every remote keeps (the contract suite proves them against a real server):
+
+- Errors are those of :mod:`mountcore.errors`, with the path. A library's exception never leaves its adapter.
+- :class:`~mountcore.errors.NotFound` means that the storage *said* so. Not reaching it, or not
+  understanding its answer, is ``Unreachable``, ``TimedOut`` or ``Corrupt``; nothing may look deleted
+  because the storage is down.
+- Every wait is bounded. Cancelling any call is safe: connections in an unknown state are dropped.
+- `put` never leaves a part of a file under its final name where :attr:`Capabilities.atomic_put` holds.
+- Calls may run concurrently; the remote bounds itself to :attr:`Capabilities.parallelism`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..spans import Span
+
+__all__ = [
+    "ABSENT", "ANYTHING", "Absent", "Anything", "Capabilities", "Entry", "Expect", "Kind", "Remote",
+    "RenameScope", "Source", "Span", "Usage", "Version",
+]  # fmt: skip
+
+
+class Kind(enum.Enum):
+    """What an entry is."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Which content of a file this is, as far as the storage can tell.
+
+    ``mtime_ns`` is exact to ``resolution_ns`` (a LIST line says minutes, MLSD seconds); ``tag`` is an
+    etag, generation or hash where the storage has one cheaply, else ``""``.
+    """
+
+    size: int
+    mtime_ns: int | None = None
+    resolution_ns: int = 1
+    tag: str = ""
+
+    def matches(self, other: Version) -> bool:
+        """Whether both describe the same content: tags decide where both have one, else size and time."""
+        if self.tag and other.tag:
+            return self.tag == other.tag
+        if self.size != other.size:
+            return False
+        if self.mtime_ns is None or other.mtime_ns is None:
+            return True
+        return abs(self.mtime_ns - other.mtime_ns) < max(self.resolution_ns, other.resolution_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in a directory. ``name`` is a single path component ("" only for the root itself)."""
+
+    name: str
+    kind: Kind
+    size: int = 0
+    mtime_ns: int | None = None
+    resolution_ns: int = 1
+    tag: str = ""
+    mode: int | None = None
+    """Permission bits, only where the storage really keeps them."""
+    target: str = ""
+    """Where a symlink points."""
+
+    @property
+    def version(self) -> Version:
+        """The content's version; meaningful for files."""
+        return Version(self.size, self.mtime_ns, self.resolution_ns, self.tag)
+
+
+class Absent(enum.Enum):
+    """`put` must create the file: nothing of that name may exist."""
+
+    ABSENT = "absent"
+
+
+class Anything(enum.Enum):
+    """`put` replaces whatever is there."""
+
+    ANYTHING = "anything"
+
+
+ABSENT = Absent.ABSENT
+ANYTHING = Anything.ANYTHING
+Expect = Version | Absent | Anything
+
+
+class RenameScope(enum.Enum):
+    """What the storage can rename by itself."""
+
+    NONE = "none"
+    FILE = "file"
+    TREE = "tree"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Facts about a remote. Nobody asks ``isinstance``; a missing capability gets one documented fallback."""
+
+    rename: RenameScope = RenameScope.NONE
+    rename_replaces: bool = False
+    """A file renamed onto an existing file replaces it, and no moment has neither."""
+    set_mtime: bool = False
+    """`put` keeps ``mtime_ns`` and `set_mtime` works, to ``mtime_resolution_ns``."""
+    mtime_resolution_ns: int = 1_000_000_000
+    atomic_put: bool = False
+    """A reader sees the old file or the new one, whatever happens to the upload."""
+    conditional_put: bool = False
+    """``expect`` is checked by the storage in the same step; elsewhere just before publishing."""
+    ranged_read: bool = True
+    real_directories: bool = True
+    """Empty directories exist. Where not, `mkdir` may only be remembered by the caller."""
+    symlinks: bool = False
+    modes: bool = False
+    tags: bool = False
+    usage: bool = False
+    case_insensitive: bool = False
+    parallelism: int = 4
+    """How many requests are useful at once; the remote itself queues what is over."""
+    max_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Room at the storage in bytes; None where it does not say."""
+
+    total: int | None = None
+    used: int | None = None
+    free: int | None = None
+
+
+class Source(Protocol):
+    """Content to upload: a snapshot that does not change while `put` runs."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Up to ``length`` bytes at ``offset`` (b"" only at the end). Thread-safe; may raise OSError."""
+
+
+class Remote(Protocol):
+    """A storage, rooted at a directory of it. All methods are checkpoints and may raise StorageError."""
+
+    @property
+    def identity(self) -> str:
+        """Canonical name of this storage *and root*, without secrets: same identity, same files."""
+
+    @property
+    def caps(self) -> Capabilities:
+        """What it can do. May become better known after the first contact, never during a call."""
+
+    def list(self, directory: str) -> AsyncIterator[Entry]:
+        """The entries of a directory, in any order, streamed; close it with ``aclosing``.
+
+        ``NotFound`` and ``NotDirectory`` come at the first step. An error half-way raises: a listing
+        that ends normally is complete.
+        """
+
+    async def stat(self, path: str) -> Entry:
+        """One entry; for ``""`` the root, which must be a directory."""
+
+    def read(
+        self, path: str, span: Span, version: Version | None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The bytes of ``span``, in order, in pieces of 1 MiB or less; fewer bytes only at the end of the file.
+
+        Leaving the context early ends the transfer. ``version`` is what the caller believes it reads:
+        where the storage can tell cheaply that it is another, ``Stale``.
+        """
+
+    async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
+        """Store a whole file, replacing one; answers what is stored now. The parent directory exists.
+
+        ``Stale`` when ``expect`` does not hold: a version that is no longer there, or something where
+        nothing may be. Verified as far as the storage allows: at least the size.
+        """
+
+    async def remove(self, path: str) -> None:
+        """Delete a file (or symlink)."""
+
+    async def mkdir(self, path: str) -> None:
+        """Make a directory; ``Exists`` if the name is taken."""
+
+    async def rmdir(self, path: str) -> None:
+        """Remove an empty directory; ``NotEmpty`` otherwise."""
+
+    async def rename(self, source: str, target: str) -> None:
+        """Rename within :attr:`Capabilities.rename`; ``CrossDevice`` where it cannot.
+
+        Onto an existing file: replaces it if :attr:`Capabilities.rename_replaces`, else ``Exists``.
+        """
+
+    async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
+        """Set a file's modification time; ``Unsupported`` where it cannot. Answers what is stored now."""
+
+    async def usage(self) -> Usage:
+        """Room at the storage; ``Unsupported`` where it does not say."""
+
+    async def aclose(self) -> None:
+        """Let go of connections and threads. Idempotent; usable under cancellation."""

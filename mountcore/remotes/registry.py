@@ -1,0 +1,78 @@
+"""Which storage types there are and what options each takes: one table of facts.
+
+Used by the configuration reader, the command line's help and error messages, and the auth proxy. Adapters
+are named as ``module:function`` strings and imported only when wanted, so that starting does not pay for
+storage that is not used.
+
+An adapter's function is ``open(options: dict[str, str], root: str) -> Remote``: it validates the values
+(:class:`~mountcore.errors.Refused` names the option and the accepted grammar), does no network and keeps
+secrets out of ``identity`` and ``repr``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from typing import cast
+
+from ..errors import Refused
+from .protocol import Remote
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteOption:
+    """One option of a storage type, as in rclone.conf."""
+
+    name: str
+    help: str
+    default: str = ""
+    required: bool = False
+    secret: bool = False
+    """Obscured in configuration files, masked when shown."""
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteType:
+    """A storage type: its name in configuration, what it is, where its adapter lives."""
+
+    name: str
+    help: str
+    adapter: str
+    options: tuple[RemoteOption, ...] = ()
+
+    def option(self, name: str) -> RemoteOption:
+        """The option of that name; raises :class:`Refused` with the nearest name."""
+        for option in self.options:
+            if option.name == name:
+                return option
+        near = difflib.get_close_matches(name, [o.name for o in self.options], 1)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        raise Refused(f"storage type {self.name!r} has no option {name!r}{hint}")
+
+
+def types() -> dict[str, RemoteType]:
+    """All storage types by name."""
+    from . import facts
+
+    return {kind.name: kind for kind in facts.TYPES}
+
+
+def open_remote(kind: str, options: dict[str, str], root: str) -> Remote:
+    """Open a storage of type ``kind`` with plain (already revealed) option values, rooted at ``root``."""
+    known = types()
+    if kind not in known:
+        near = difflib.get_close_matches(kind, known, 1)
+        hint = f", did you mean {near[0]!r}?" if near else f"; known types: {', '.join(sorted(known))}"
+        raise Refused(f"unknown storage type {kind!r}{hint}")
+    facts = known[kind]
+    for name in options:
+        facts.option(name)
+    values = {option.name: options.get(option.name, option.default) for option in facts.options}
+    for option in facts.options:
+        if option.required and not values[option.name]:
+            raise Refused(f"storage type {kind!r} needs option {option.name!r} ({option.help})")
+    module, _, function = facts.adapter.partition(":")
+    opener = getattr(importlib.import_module(module), function)
+    return cast(Remote, opener(values, root))
