@@ -1,0 +1,201 @@
+"""The options that users see: one table of facts for the command line, gateway files, ``mount -o`` and docs.
+
+Names, units and meanings are rclone's. An :class:`Option` parses one value; :func:`vfs_settings` composes
+the parsed values into :class:`~mountcore.settings.VfsSettings` and refuses nonsense, naming the option and
+what it accepts. Front ends keep tables of the same kind for their own options.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import Refused
+from .quantity import parse_duration, parse_size
+from .settings import (
+    CacheMode,
+    CacheSettings,
+    OnConflict,
+    OwnerSettings,
+    ReadSettings,
+    TreeSettings,
+    VfsSettings,
+    default_cache_dir,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: ``--name VALUE``, or ``--name`` alone for a flag. ``default`` is in the user's grammar."""
+
+    name: str
+    default: str
+    help: str
+    parse: Callable[[str], object]
+    metavar: str = "VALUE"
+    flag: bool = False
+
+    @property
+    def key(self) -> str:
+        """The name as in environment variables, TOML and ``-o``: ``vfs_cache_mode``."""
+        return self.name.replace("-", "_")
+
+    def value(self, text: str) -> object:
+        """Parse one value; raises :class:`Refused` that names the option."""
+        try:
+            return self.parse(text)
+        except Refused as problem:
+            raise Refused(f"--{self.name}: {problem}") from None
+
+
+def boolean(text: str) -> bool:
+    """``true``/``false`` and their usual spellings; an option given without a value arrives as ``true``."""
+    word = text.strip().lower()
+    if word in ("true", "yes", "on", "1", ""):
+        return True
+    if word in ("false", "no", "off", "0"):
+        return False
+    raise Refused(f"{text!r} is neither true nor false")
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """A whole number from ``low`` to ``high``."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise Refused(f"{text!r} is not a whole number from {low} to {high}")
+        return number
+
+    return parse
+
+
+def octal(text: str) -> int:
+    """Permission bits such as 0755."""
+    try:
+        bits = int(text.removeprefix("0o"), 8)
+    except ValueError:
+        bits = -1
+    if not 0 <= bits <= 0o7777:
+        raise Refused(f"{text!r} is not permission bits in octal, like 0755")
+    return bits
+
+
+def choice(kind: type[CacheMode] | type[OnConflict]) -> Callable[[str], CacheMode | OnConflict]:
+    """One of an enum's words."""
+
+    def parse(text: str) -> CacheMode | OnConflict:
+        for member in kind:
+            if member.value == text.strip().lower():
+                return member
+        raise Refused(f"{text!r} is not one of {', '.join(m.value for m in kind)}")
+
+    return parse
+
+
+def seconds(text: str) -> float:
+    """A duration that cannot be off."""
+    value = parse_duration(text)
+    if value is None:
+        raise Refused("a duration is needed here; off has no meaning")
+    return value
+
+
+def _size(text: str) -> int:
+    return parse_size(text) or 0
+
+
+def _current_umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+VFS_OPTIONS: tuple[Option, ...] = (
+    Option("cache-dir", str(default_cache_dir()), "Where cached files and the upload journal live", str, "DIR"),
+    Option("vfs-cache-mode", "full", "off, minimal, writes or full", choice(CacheMode), "MODE"),
+    Option("vfs-cache-max-age", "1h", "Drop clean cached files not used for this long", parse_duration, "DURATION"),
+    Option("vfs-cache-max-size", "off", "Upper bound of the cache", parse_size, "SIZE"),
+    Option("vfs-cache-min-free-space", "off", "Keep this much of the cache's disk free", parse_size, "SIZE"),
+    Option("vfs-cache-poll-interval", "1m", "How often the cache is tidied", parse_duration, "DURATION"),
+    Option("vfs-write-back", "5s", "Upload a file this long after its last close; 0: within close", seconds, "DURATION"),
+    Option("transfers", "4", "Uploads at once", integer(1, 256), "N"),
+    Option("on-conflict", "keep-both", "When a file changed here and there: keep-both, local or remote",
+           choice(OnConflict), "WHICH"),
+    Option("vfs-read-chunk-size", "128Mi", "First ranged request of a read; off: no ranges", parse_size, "SIZE"),
+    Option("vfs-read-chunk-size-limit", "off", "Requests double up to this size", parse_size, "SIZE"),
+    Option("buffer-size", "16Mi", "Read this far ahead of a sequential reader", _size, "SIZE"),
+    Option("vfs-read-ahead", "0", "Read further ahead than --buffer-size, into the cache", _size, "SIZE"),
+    Option("timeout", "1m", "Give up on a remote that sends nothing for this long", seconds, "DURATION"),
+    Option("dir-cache-time", "5m", "Believe a directory listing for this long", parse_duration, "DURATION"),
+    Option("read-only", "false", "Refuse every change", boolean, flag=True),
+    Option("vfs-used-is-size", "false", "Used space is the sum of the files' sizes", boolean, flag=True),
+    Option("vfs-disk-space-total-size", "off", "Show this as the total space", parse_size, "SIZE"),
+    Option("uid", str(os.getuid()), "Owner of all files", integer(0, 2**32 - 2), "N"),
+    Option("gid", str(os.getgid()), "Group of all files", integer(0, 2**32 - 2), "N"),
+    Option("umask", f"{_current_umask():04o}", "Permission bits to take away", octal, "OCTAL"),
+    Option("dir-perms", "0777", "Permission bits of directories, before --umask", octal, "OCTAL"),
+    Option("file-perms", "0666", "Permission bits of files, before --umask", octal, "OCTAL"),
+)  # fmt: skip
+
+
+def parse_values(options: Iterable[Option], given: Mapping[str, str]) -> dict[str, object]:
+    """Every option's parsed value by its name (dashes), from ``given`` (dashes or underscores) or its default.
+
+    Raises :class:`Refused` for an unknown name, with the nearest known one, or a bad value.
+    """
+    known = {option.name: option for option in options}
+    texts = {name: option.default for name, option in known.items()}
+    for name, text in given.items():
+        name = name.replace("_", "-")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f", did you mean --{near[0]}?" if near else ""
+            raise Refused(f"unknown option --{name}{hint}")
+        texts[name] = text
+    return {name: known[name].value(text) for name, text in texts.items()}
+
+
+def vfs_settings(given: Mapping[str, str]) -> VfsSettings:
+    """Compose settings from option texts, keyed by option name; what is not given has its default."""
+    v = parse_values(VFS_OPTIONS, given)
+    chunk, limit = v["vfs-read-chunk-size"], v["vfs-read-chunk-size-limit"]
+    if isinstance(chunk, int) and isinstance(limit, int) and 0 < limit < chunk:
+        raise Refused(
+            "--vfs-read-chunk-size-limit must be at least --vfs-read-chunk-size, or off;"
+            f" {given.get('vfs-read-chunk-size-limit', limit)} is smaller"
+        )
+    settings = VfsSettings(
+        cache=CacheSettings(
+            directory=Path(str(v["cache-dir"])).expanduser().absolute(),
+            mode=v["vfs-cache-mode"],
+            max_age=v["vfs-cache-max-age"],
+            max_size=v["vfs-cache-max-size"],
+            min_free_space=v["vfs-cache-min-free-space"],
+            poll_interval=v["vfs-cache-poll-interval"] or None,
+            write_back=v["vfs-write-back"],
+            transfers=v["transfers"],
+            on_conflict=v["on-conflict"],
+        ),
+        read=ReadSettings(
+            chunk_size=chunk or None,
+            chunk_limit=limit or None,
+            buffer_size=v["buffer-size"],
+            read_ahead=v["vfs-read-ahead"],
+            timeout=v["timeout"],
+        ),
+        tree=TreeSettings(cache_time=v["dir-cache-time"]),
+        owner=OwnerSettings(
+            uid=v["uid"], gid=v["gid"], umask=v["umask"], dir_perms=v["dir-perms"], file_perms=v["file-perms"]
+        ),
+        read_only=v["read-only"],
+        used_is_size=v["vfs-used-is-size"],
+        total_size=v["vfs-disk-space-total-size"],
+    )  # type: ignore[arg-type]
+    return settings
