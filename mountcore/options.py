@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .errors import Refused
 from .quantity import parse_duration, parse_size
@@ -145,7 +146,7 @@ VFS_OPTIONS: tuple[Option, ...] = (
 )  # fmt: skip
 
 
-def parse_values(options: Iterable[Option], given: Mapping[str, str]) -> dict[str, object]:
+def parse_values(options: Iterable[Option], given: Mapping[str, str]) -> dict[str, Any]:
     """Every option's parsed value by its name (dashes), from ``given`` (dashes or underscores) or its default.
 
     Raises :class:`Refused` for an unknown name, with the nearest known one, or a bad value.
@@ -171,7 +172,7 @@ def vfs_settings(given: Mapping[str, str]) -> VfsSettings:
             "--vfs-read-chunk-size-limit must be at least --vfs-read-chunk-size, or off;"
             f" {given.get('vfs-read-chunk-size-limit', limit)} is smaller"
         )
-    settings = VfsSettings(
+    return VfsSettings(
         cache=CacheSettings(
             directory=Path(str(v["cache-dir"])).expanduser().absolute(),
             mode=v["vfs-cache-mode"],
@@ -197,5 +198,4 @@ def vfs_settings(given: Mapping[str, str]) -> VfsSettings:
         read_only=v["read-only"],
         used_is_size=v["vfs-used-is-size"],
         total_size=v["vfs-disk-space-total-size"],
-    )  # type: ignore[arg-type]
-    return settings
+    )
