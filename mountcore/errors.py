@@ -199,5 +199,5 @@ def ftp_code(error: OSError) -> int:
     for kind in type(error).__mro__:
         if kind in REPLIES:
             return REPLIES[kind][1]
-    by_errno = {number: reply for number, reply in REPLIES.values()}
+    by_errno = dict(REPLIES.values())
     return by_errno.get(error.errno or 0, 451)

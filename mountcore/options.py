@@ -125,7 +125,7 @@ VFS_OPTIONS: tuple[Option, ...] = (
     Option("vfs-cache-max-size", "off", "Upper bound of the cache", parse_size, "SIZE"),
     Option("vfs-cache-min-free-space", "off", "Keep this much of the cache's disk free", parse_size, "SIZE"),
     Option("vfs-cache-poll-interval", "1m", "How often the cache is tidied", parse_duration, "DURATION"),
-    Option("vfs-write-back", "5s", "Upload a file this long after its last close; 0: within close", seconds, "DURATION"),
+    Option("vfs-write-back", "5s", "Upload a file this long after its last close; 0: in close", seconds, "DURATION"),
     Option("transfers", "4", "Uploads at once", integer(1, 256), "N"),
     Option("on-conflict", "keep-both", "When a file changed here and there: keep-both, local or remote",
            choice(OnConflict), "WHICH"),

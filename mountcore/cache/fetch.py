@@ -1,0 +1,249 @@
+"""Fetching: brings bytes from the remote into the gaps of an item. Used by handles and by write-back.
+
+A *stream* is one reader of the remote that moves forward through a file. A request for missing bytes joins
+the stream that is about to reach them, or starts one. The first ranged request of a stream is
+``chunk_size``; at each exact end it doubles up to ``chunk_limit``; a jump starts a new stream, and so starts
+small again. How far a stream runs ahead of its reader starts at nothing and doubles with every request that
+continues where the last ended, up to ``buffer_size + read_ahead``: a reader that jumps about fetches little
+more than it asks for, a sequential one soon has a full window.
+
+A stream that is far enough ahead stops reading the connection, waits for its reader, and ends after
+``IDLE`` seconds. Streams are bounded per file and per remote; over the bound, a waiting one makes room.
+
+Concurrency: trio thread only. Bytes enter an item without a checkpoint between the test of its gaps and the
+write, and only while the item still belongs to the version that the stream reads.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import final
+
+import trio
+
+from ..accounting import Counters
+from ..errors import Corrupt, Stale, StorageError, TimedOut
+from ..remotes.protocol import Remote, Span, Version
+from ..settings import ReadSettings
+from .item import Item
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+IDLE = 5.0
+"""Seconds that a stream waits for its reader to come back."""
+FIRST_WINDOW = 1 << 20
+ALIGN = 128 << 10
+"""What is asked for is rounded up to this, so that small reads side by side are one request."""
+TRIES = 3
+"""Times in a row that a stream may fail without a byte arriving in between."""
+
+
+@final
+class _Stream:
+    """One forward reader of one file."""
+
+    def __init__(self, item: Item, start: int) -> None:
+        self.item = item
+        self.version: Version | None = item.row.base
+        self.path = item.path
+        self.start = start
+        self.position = start
+        self.target = start
+        """Read up to here, then wait."""
+        self.window = 0
+        self.alive = True
+        self.waiting = False
+        self.error: StorageError | None = None
+        self.scope = trio.CancelScope()
+        self.wanted = trio.Event()
+        self.arrived = trio.Event()
+
+    def want(self, stop: int, limit: int) -> None:
+        """Somebody needs the bytes up to ``stop``."""
+        target = min(limit, -(-stop // ALIGN) * ALIGN + self.window)
+        if target > self.target:
+            self.target = target
+            self.wanted.set()
+
+    def wake(self) -> None:
+        """Tell those who wait that something arrived, or ended."""
+        self.arrived.set()
+        self.arrived = trio.Event()
+
+
+@final
+class Fetcher:
+    """All streams of one remote."""
+
+    def __init__(
+        self, remote: Remote, store: Store, settings: ReadSettings, counters: Counters, nursery: trio.Nursery
+    ) -> None:
+        self._remote = remote
+        self._store = store
+        self._settings = settings
+        self._counters = counters
+        self._nursery = nursery
+        self._streams: list[_Stream] = []
+        self._max_window = settings.buffer_size + settings.read_ahead
+        self._room = trio.Event()
+
+    @property
+    def active(self) -> int:
+        """Streams that exist, reading or waiting."""
+        return len(self._streams)
+
+    async def ensure(self, item: Item, start: int, stop: int) -> None:
+        """Return when every byte of ``[start, stop)`` within the file is held. The item is acquired.
+
+        Raises what the remote answered, or TimedOut when nothing arrives for ``settings.timeout``.
+        """
+        while True:
+            stop = min(stop, item.size)
+            gaps = item.spans.gaps(start, stop)
+            if not gaps:
+                return
+            stream = await self._stream_for(item, gaps[0])
+            if stream is None:
+                continue
+            stream.want(gaps[0].stop, self._limit(item))
+            await self._arrival(stream, gaps[0])
+
+    async def _arrival(self, stream: _Stream, gap: Span) -> None:
+        item = stream.item
+        while stream.alive:
+            with trio.move_on_after(self._settings.timeout) as patience:
+                await stream.arrived.wait()
+            if item.spans.covers(gap.start, min(gap.start + 1, gap.stop)):
+                return  # progress; the caller looks at its gaps again
+            if patience.cancelled_caught:
+                stream.error = TimedOut(item.path, f"nothing arrived for {self._settings.timeout:g} seconds")
+                self._end(stream)
+        if stream.error is not None:
+            raise stream.error
+
+    def advance(self, item: Item, start: int, stop: int) -> None:
+        """A reader was served from the cache: let the stream in front of it run on. Not a checkpoint."""
+        for stream in item.streams:
+            assert isinstance(stream, _Stream)
+            if stream.alive and stream.start <= start <= stream.position <= stop + stream.window:
+                self._widen(stream)
+                stream.want(stop, self._limit(item))
+
+    def stop(self, item: Item) -> None:
+        """End the item's streams: its content, name or version is about to change. Not a checkpoint."""
+        for stream in list(item.streams):
+            assert isinstance(stream, _Stream)
+            self._end(stream)
+
+    # streams
+
+    def _limit(self, item: Item) -> int:
+        return min(item.size, item.row.base.size) if item.row.base else item.size
+
+    async def _stream_for(self, item: Item, gap: Span) -> _Stream | None:
+        for stream in item.streams:
+            assert isinstance(stream, _Stream)
+            reach = max(stream.target, stream.position + FIRST_WINDOW)
+            if stream.alive and stream.position <= gap.start <= reach:
+                self._widen(stream)
+                return stream
+        if item.row.base is None or gap.start >= item.row.base.size:
+            raise Corrupt(item.path, f"bytes {gap.start} to {gap.stop} are neither here nor at the remote")
+        bound = max(1, self._remote.caps.parallelism)
+        own = [s for s in item.streams if isinstance(s, _Stream)]
+        if len(own) >= self._settings.streams:
+            self._end(min(own, key=lambda s: (not s.waiting, s.position)))
+        if len(self._streams) >= bound:
+            spare = next((s for s in self._streams if s.waiting), None)
+            if spare is None:
+                await self._room.wait()
+                return None
+            self._end(spare)
+        stream = _Stream(item, gap.start)
+        item.streams.append(stream)
+        self._streams.append(stream)
+        self._store.acquire(item)
+        self._nursery.start_soon(self._run, stream)
+        return stream
+
+    def _widen(self, stream: _Stream) -> None:
+        if stream.window < self._max_window:
+            stream.window = min(self._max_window, max(FIRST_WINDOW, stream.window * 2))
+
+    def _end(self, stream: _Stream) -> None:
+        stream.alive = False
+        stream.scope.cancel()
+        if stream in stream.item.streams:
+            stream.item.streams.remove(stream)
+        if stream in self._streams:
+            self._streams.remove(stream)
+            self._room.set()
+            self._room = trio.Event()
+        stream.wake()
+
+    async def _run(self, stream: _Stream) -> None:
+        try:
+            with stream.scope:
+                await self._follow(stream)
+        finally:
+            self._end(stream)
+            self._store.release(stream.item)
+
+    async def _follow(self, stream: _Stream) -> None:
+        chunk = self._settings.chunk_size
+        failures = 0
+        while stream.alive:
+            limit = self._limit(stream.item)
+            held_to = stream.item.spans.run_from(stream.position)
+            stream.position = min(limit, held_to)
+            if stream.position >= limit:
+                return
+            if stream.position >= stream.target and not await self._wait_for_reader(stream):
+                return
+            stop = limit if chunk is None else min(limit, stream.position + chunk)
+            before = stream.position
+            try:
+                whole = await self._request(stream, Span(stream.position, stop))
+            except StorageError as problem:
+                failures = 0 if stream.position > before else failures + 1
+                if not problem.retriable or failures >= TRIES:
+                    stream.error = problem
+                    self._counters.errors += 1
+                    return
+                log.info("%s: reading goes on at byte %d after: %s", stream.path, stream.position, problem)
+                await trio.sleep(0.1 * 4**failures)
+                continue
+            failures = 0
+            if whole and chunk is not None:
+                chunk = min(chunk * 2, self._settings.chunk_limit or chunk * 2)
+
+    async def _request(self, stream: _Stream, span: Span) -> bool:
+        """One ranged request; answers whether it was read to its end."""
+        item = stream.item
+        async with self._remote.read(stream.path, span, stream.version) as body:
+            async for piece in body:
+                if not stream.alive or item.row.base is not stream.version:
+                    raise Stale(stream.path, "the file changed while it was read")
+                if stream.position + len(piece) > span.stop:
+                    raise Corrupt(stream.path, "the remote sent more than it was asked for")
+                self._counters.fetched_bytes += self._store.fill(item, stream.position, piece, span.stop)
+                stream.position += len(piece)
+                stream.wake()
+                if stream.position >= span.stop:
+                    break
+                if item.spans.run_from(stream.position) - stream.position >= FIRST_WINDOW:
+                    return False  # the rest is here already
+                if stream.position >= stream.target and not await self._wait_for_reader(stream):
+                    return False
+        if stream.position < span.stop:
+            raise Corrupt(stream.path, f"the remote's file ends at byte {stream.position}, {span.stop} were promised")
+        return True
+
+    async def _wait_for_reader(self, stream: _Stream) -> bool:
+        stream.wanted = trio.Event()
+        stream.waiting = True
+        with trio.move_on_after(IDLE):
+            await stream.wanted.wait()
+        stream.waiting = False
+        return stream.position < stream.target

@@ -1,0 +1,273 @@
+"""The index: what must never be lost, in SQLite (WAL). Used by :mod:`.store` alone.
+
+One row an item: name, size, spans held, the remote version they belong to, and the upload journal. Every
+call commits before it returns, which survives ``kill -9``; :meth:`Index.sync` makes it survive power loss.
+All calls run inline on the trio thread (a commit costs about 20 µs); `sync` and `checkpoint` block on the
+disk and belong in a worker thread.
+
+Queries go by access time and by dirtiness, so that neither start-up nor eviction walks the cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NewType, final
+
+from ..remotes.protocol import Version
+from ..spans import SpanSet
+
+ItemId = NewType("ItemId", int)
+FORMAT = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS items (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    path TEXT,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER,
+    spans TEXT NOT NULL,
+    held INTEGER NOT NULL,
+    base TEXT,
+    attempt TEXT,
+    dirty INTEGER NOT NULL,
+    promise INTEGER NOT NULL,
+    atime REAL NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    error TEXT NOT NULL DEFAULT ''
+);
+CREATE UNIQUE INDEX IF NOT EXISTS items_by_path ON items (path) WHERE path IS NOT NULL;
+CREATE INDEX IF NOT EXISTS items_by_access ON items (atime, id, held) WHERE dirty = 0;
+CREATE INDEX IF NOT EXISTS items_dirty ON items (id) WHERE dirty = 1;
+CREATE INDEX IF NOT EXISTS items_nameless ON items (id) WHERE path IS NULL;
+CREATE TABLE IF NOT EXISTS trash (id INTEGER PRIMARY KEY);
+"""
+
+
+@final
+@dataclass(slots=True)
+class Row:
+    """What the index knows of one item. ``base`` is the remote version it came from, None for a new file."""
+
+    id: ItemId
+    path: str | None
+    size: int
+    mtime_ns: int | None = None
+    spans: SpanSet = field(default_factory=SpanSet)
+    base: Version | None = None
+    attempt: Version | None = None
+    """What an upload that did not report back may have stored."""
+    dirty: bool = False
+    promise: int = 0
+    """0: nobody was told; 1: close returned on it; 2: fsync returned on it."""
+    atime: float = 0.0
+    tries: int = 0
+    error: str = ""
+
+
+_COLUMNS = "id, path, size, mtime_ns, spans, base, attempt, dirty, promise, atime, tries, error"
+
+
+def _pack(version: Version | None) -> str | None:
+    if version is None:
+        return None
+    return json.dumps([version.size, version.mtime_ns, version.resolution_ns, version.tag])
+
+
+def _unpack(text: str | None) -> Version | None:
+    return None if text is None else Version(*json.loads(text))
+
+
+def _row(values: tuple[Any, ...]) -> Row:
+    ident, path, size, mtime_ns, spans, base, attempt, dirty, promise, atime, tries, error = values
+    return Row(
+        ItemId(ident), path, size, mtime_ns, SpanSet.decode(spans), _unpack(base), _unpack(attempt),
+        bool(dirty), promise, atime, tries, error,
+    )  # fmt: skip
+
+
+@final
+class Index:
+    """The open index file. Raises ``sqlite3.DatabaseError`` from :meth:`__init__` when the file is damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        fresh = not path.exists()
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        os.chmod(path, 0o600)
+        run = self._db.execute
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = NORMAL")
+        run("PRAGMA wal_autocheckpoint = 0")
+        run("PRAGMA temp_store = MEMORY")
+        self._db.executescript(_SCHEMA)
+        found = self.fact("format")
+        if fresh or found is None:
+            self.set_fact("format", str(FORMAT))
+        elif found != str(FORMAT):
+            raise sqlite3.DatabaseError(f"format {found}, this program writes {FORMAT}")
+        run("SELECT count(*) FROM (SELECT 1 FROM items LIMIT 1)").fetchone()
+
+    def close(self) -> None:
+        """Checkpoint and close."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.close()
+
+    # facts about the whole cache
+
+    def fact(self, key: str) -> str | None:
+        """A remembered fact, or None."""
+        found = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
+        return str(found[0]) if found else None
+
+    def set_fact(self, key: str, value: str | None) -> None:
+        """Remember a fact; None forgets it."""
+        if value is None:
+            self._db.execute("DELETE FROM facts WHERE key = ?", (key,))
+        else:
+            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
+
+    # items
+
+    def insert(self, row: Row) -> ItemId:
+        """Add an item (``row.id`` is ignored); answers its id, never used before. Replaces nothing."""
+        made = self._db.execute(
+            "INSERT INTO items (path, size, mtime_ns, spans, held, base, attempt, dirty, promise, atime)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (row.path, row.size, row.mtime_ns, row.spans.encode(), row.spans.total, _pack(row.base),
+             _pack(row.attempt), row.dirty, row.promise, row.atime),
+        )  # fmt: skip
+        return ItemId(made.lastrowid or 0)
+
+    def save(self, row: Row) -> None:
+        """Write everything but the path."""
+        self._db.execute(
+            "UPDATE items SET size=?, mtime_ns=?, spans=?, held=?, base=?, attempt=?, dirty=?, promise=?, atime=?,"
+            " tries=?, error=? WHERE id=?",
+            (row.size, row.mtime_ns, row.spans.encode(), row.spans.total, _pack(row.base), _pack(row.attempt),
+             row.dirty, row.promise, row.atime, row.tries, row.error, row.id),
+        )  # fmt: skip
+
+    def by_path(self, path: str) -> Row | None:
+        """The item of that name."""
+        found = self._db.execute(f"SELECT {_COLUMNS} FROM items WHERE path = ?", (path,)).fetchone()  # noqa: S608
+        return _row(found) if found else None
+
+    def dirty(self) -> list[Row]:
+        """Every item with bytes that the remote does not have."""
+        return [_row(r) for r in self._db.execute(f"SELECT {_COLUMNS} FROM items WHERE dirty = 1")]  # noqa: S608
+
+    def link(self, item: ItemId, path: str | None) -> None:
+        """Give an item a name, taking the name from whoever has it; None takes its name away."""
+        with self._transaction():
+            if path is not None:
+                self._db.execute("UPDATE items SET path = NULL WHERE path = ? AND id <> ?", (path, item))
+            self._db.execute("UPDATE items SET path = ? WHERE id = ?", (path, item))
+
+    def publish(self, row: Row) -> None:
+        """:meth:`save` and :meth:`link` to ``row.path`` in one step."""
+        with self._transaction():
+            self.save(row)
+            self._db.execute("UPDATE items SET path = NULL WHERE path = ? AND id <> ?", (row.path, row.id))
+            self._db.execute("UPDATE items SET path = ? WHERE id = ?", (row.path, row.id))
+
+    def rename_tree(self, old: str, new: str) -> None:
+        """Rename every item below the directory ``old``; one that has such a name already loses it."""
+        low, high = old + "/", old + "0"  # "0" is the character after "/"
+        with self._transaction():
+            self._db.execute("UPDATE items SET path = NULL WHERE path >= ? AND path < ?", (new + "/", new + "0"))
+            self._db.execute(
+                "UPDATE items SET path = ? || substr(path, ?) WHERE path >= ? AND path < ?",
+                (new, len(old) + 1, low, high),
+            )
+
+    def delete(self, items: list[ItemId]) -> None:
+        """Forget items; their ids stay in the trash until :meth:`trash_emptied`, for a crash in between."""
+        with self._transaction():
+            self._db.executemany("DELETE FROM items WHERE id = ?", [(i,) for i in items])
+            self._db.executemany("INSERT OR IGNORE INTO trash VALUES (?)", [(i,) for i in items])
+
+    def trash(self) -> list[ItemId]:
+        """Ids whose files are still to be deleted."""
+        return [ItemId(i) for (i,) in self._db.execute("SELECT id FROM trash")]
+
+    def trash_emptied(self, items: list[ItemId]) -> None:
+        """The files of these are gone."""
+        with self._transaction():
+            self._db.executemany("DELETE FROM trash WHERE id = ?", [(i,) for i in items])
+
+    def nameless(self) -> list[ItemId]:
+        """Items without a name: unlinked while open, or staged; garbage after a restart."""
+        return [ItemId(i) for (i,) in self._db.execute("SELECT id FROM items WHERE path IS NULL")]
+
+    def clean(self) -> list[ItemId]:
+        """Items that can be fetched again."""
+        return [ItemId(i) for (i,) in self._db.execute("SELECT id FROM items WHERE dirty = 0")]
+
+    def exists(self, item: ItemId) -> bool:
+        """Whether the index, or its trash, knows this id."""
+        return bool(
+            self._db.execute(
+                "SELECT EXISTS (SELECT 1 FROM items WHERE id = ?) OR EXISTS (SELECT 1 FROM trash WHERE id = ?)",
+                (item, item),
+            ).fetchone()[0]
+        )
+
+    def oldest(self, before: float) -> Iterator[tuple[ItemId, float, int]]:
+        """Clean items last used before a time, least recently used first: id, atime, bytes held.
+
+        The index may change while it is read; read it to the end or drop it.
+        """
+        yield from self._db.execute(
+            "SELECT id, atime, held FROM items WHERE dirty = 0 AND atime < ? ORDER BY atime", (before,)
+        )
+
+    def held(self) -> int:
+        """Bytes held by all items."""
+        return int(self._db.execute("SELECT coalesce(sum(held), 0) FROM items").fetchone()[0])
+
+    # durability
+
+    def sync(self) -> None:
+        """Put what was committed on the disk itself. Blocking; call it in a worker thread."""
+        # A commit in WAL mode with synchronous=NORMAL is in the log file but not synced (sqlite.org/wal.html §2.1);
+        # syncing that file by any descriptor does what synchronous=FULL would have done at each commit.
+        wal = f"{self._path}-wal"
+        try:
+            descriptor = os.open(wal, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def checkpoint(self) -> None:
+        """Move the log into the database file, over a connection of its own. Blocking; in a worker thread."""
+        other = sqlite3.connect(self._path, isolation_level=None)
+        try:
+            other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        finally:
+            other.close()
+
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._db)
+
+
+@final
+class _Transaction:
+    """``BEGIN`` … ``COMMIT``; ``ROLLBACK`` on the way out of an exception."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self._db.execute("COMMIT" if kind is None else "ROLLBACK")

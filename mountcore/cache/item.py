@@ -1,0 +1,180 @@
+"""One cached file: which of its bytes are here, and which version they belong to. A leaf: knows no service.
+
+Invariants, each with a test of its name in ``tests/model/test_invariants.py``:
+
+1. The index may forget, never lie: bytes before the claim, the dirty mark before the first dirty byte.
+2. Clean spans belong to exactly one remote version (``base``).
+3. Dirty is dropped only by a settled upload or an explicit discard.
+4. Cache files are named by item id, never by path: a rename is an index update.
+5. After an unclean stop with a changed boot id, clean spans are forgotten (their pages may not have been
+   synced); dirty data is kept and reported.
+6. What ``close`` returned on survives ``kill -9``; what ``fsync`` returned on survives power loss.
+7. One process owns a cache directory (a lock; the second gets an error that names the first).
+8. A transfer that did not complete is never published under its final name.
+
+All methods run on the trio thread and are not checkpoints: between a test of the spans and the read or
+write that follows, nothing else can happen. Reads and writes of the cache file are inline: a thread hop
+costs 70–100 µs, the call itself 2–200 µs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NewType, final
+
+from ..errors import Corrupt
+from ..spans import Span, SpanSet
+from .index import ItemId, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Buffer  # type: ignore[attr-defined]
+
+Generation = NewType("Generation", int)
+
+
+@final
+class Item:
+    """A cached file. ``row`` is what the index is to know; `Store.save` writes it there."""
+
+    __slots__ = ("_file", "fd", "generation", "opens", "promised", "row", "streams", "writers")
+
+    def __init__(self, row: Row, file: Path) -> None:
+        self.row = row
+        self._file = file
+        self.fd = -1
+        self.generation = Generation(0)
+        self.promised = Generation(0)
+        self.opens = 0
+        """Handles, leases and uploads that need the file."""
+        self.writers = 0
+        self.streams: list[object] = []
+        """Downloads into this item; owned by the fetcher, looked at by readers to see whether there are any."""
+
+    @property
+    def id(self) -> ItemId:
+        """The id that names the cache file."""
+        return self.row.id
+
+    @property
+    def path(self) -> str:
+        """Its name at the remote; "" once it has none."""
+        return self.row.path or ""
+
+    @property
+    def size(self) -> int:
+        """Length of the file, held or not."""
+        return self.row.size
+
+    @property
+    def spans(self) -> SpanSet:
+        """The bytes that are here."""
+        return self.row.spans
+
+    @property
+    def dirty(self) -> bool:
+        """Whether some bytes, or the length, are only here."""
+        return self.row.dirty
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte is here."""
+        return self.row.spans.covers(0, self.row.size)
+
+    def acquire(self) -> int:
+        """One more user of the cache file; opens it if need be. Every `acquire` has its `release`."""
+        if self.fd < 0:
+            self.fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            held = os.fstat(self.fd).st_size
+            if held > self.size:
+                # a crash between the index and the file: what is past the end must not come back as data
+                os.ftruncate(self.fd, self.size)
+            elif held < self.size:
+                os.ftruncate(self.fd, self.size)
+                if not self.dirty:
+                    self.row.spans.remove(Span(held, self.size))
+        self.opens += 1
+        return self.fd
+
+    def release(self) -> None:
+        """One user less. The descriptor stays until `close_file`, so that opening again is cheap."""
+        self.opens -= 1
+
+    def close_file(self) -> None:
+        """Let go of the descriptor; only while nobody has the item acquired."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def read(self, offset: int, length: int) -> bytes | None:
+        """The bytes, short only at the end of the file; None if some of them are not here."""
+        stop = min(offset + length, self.row.size)
+        if offset >= stop:
+            return b""
+        if not self.row.spans.covers(offset, stop):
+            return None
+        data = os.pread(self.fd, stop - offset, offset)
+        if len(data) != stop - offset:
+            data = self._read_slowly(offset, stop, data)
+        return data
+
+    def _read_slowly(self, offset: int, stop: int, data: bytes) -> bytes:
+        while offset + len(data) < stop:
+            more = os.pread(self.fd, stop - offset - len(data), offset + len(data))
+            if not more:
+                raise Corrupt(self.path, "the cache file is shorter than it was written; was it changed by hand?")
+            data += more
+        return data
+
+    def fill(self, offset: int, data: bytes, limit: int) -> int:
+        """Put fetched bytes where nothing is yet, below ``limit``; answers how many were new.
+
+        Bytes written locally in the meantime stay: only gaps are filled (bytes first, then the claim).
+        """
+        new = 0
+        view = memoryview(data)
+        for gap in self.row.spans.gaps(offset, min(offset + len(data), limit, self.row.size)):
+            self._pwrite(view[gap.start - offset : gap.stop - offset], gap.start)
+            new += self.row.spans.add(gap)
+        return new
+
+    def write(self, offset: int, data: Buffer) -> int:
+        """Write local bytes; a gap between the old end and ``offset`` becomes zeros. The item is dirty already."""
+        row = self.row
+        view = memoryview(data).cast("B")
+        length = len(view)
+        if not length:
+            return 0
+        self._pwrite(view, offset)
+        if offset > row.size:
+            row.spans.add(Span(row.size, offset))
+        row.spans.add(Span(offset, offset + length))
+        if offset + length > row.size:
+            row.size = offset + length
+        row.mtime_ns = time.time_ns()
+        self.generation = Generation(self.generation + 1)
+        return length
+
+    def cut(self, size: int) -> None:
+        """Forget what is from ``size`` on, in the claim only; `resize` follows once the claim is saved."""
+        self.row.spans.clip(size)
+        self.row.size = min(self.row.size, size)
+
+    def resize(self, size: int) -> None:
+        """Make the file ``size`` bytes long; what is new is zeros. The item is dirty already."""
+        row = self.row
+        os.ftruncate(self.fd, size)
+        if size > row.size:
+            row.spans.add(Span(row.size, size))
+        else:
+            row.spans.clip(size)
+        row.size = size
+        row.mtime_ns = time.time_ns()
+        self.generation = Generation(self.generation + 1)
+
+    def _pwrite(self, view: memoryview, offset: int) -> None:
+        while view:
+            done = os.pwrite(self.fd, view, offset)
+            view = view[done:]
+            offset += done

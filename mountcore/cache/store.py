@@ -1,0 +1,513 @@
+"""The cache directory of one remote: the index, the data files, and the items in memory.
+
+Used by fetch, write-back, eviction and the Vfs. One process owns the directory (``lock``). Layout::
+
+    <cache-dir>/<name of the remote>-<hash>/
+        lock  index.sqlite  data/<last two hex digits of the id>/<id>  lost+found/
+
+Start-up reads what is dirty, not what is clean. Whatever cannot be understood is set aside in
+``lost+found`` with a warning and never deleted. All methods but `open_store` and those that say so run
+on the trio thread and are not checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import sqlite3
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import final
+
+from ..errors import NoSpace, Refused
+from ..remotes.protocol import Version
+from ..spans import Span
+from .index import Index, ItemId, Row
+from .item import Item
+
+log = logging.getLogger(__name__)
+
+IDLE_ITEMS = 256
+"""Clean items that stay in memory, with their descriptor, after their last use."""
+
+
+def store_directory(cache_dir: Path, identity: str) -> Path:
+    """Where the cache of a remote lives; readable, and different for different identities."""
+    words = re.sub(r"[^A-Za-z0-9.@_-]+", "_", identity).strip("_")[:60]
+    return cache_dir / f"{words}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+
+
+def boot_id() -> str:
+    """Changes with every boot of the kernel."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+@final
+class Store:
+    """Items by name and by id, and the bytes that they hold."""
+
+    def __init__(self, directory: Path, index: Index, lock: int) -> None:
+        self.directory = directory
+        self.index = index
+        self._lock = lock
+        self._data = directory / "data"
+        self._items: dict[ItemId, Item] = {}
+        self._by_path: dict[str, Item] = {}
+        self._idle: OrderedDict[ItemId, Item] = OrderedDict()
+        self.held = 0
+        """Bytes held by all items, clean and dirty."""
+        self.unclean_stop = False
+        self.power_lost = False
+
+    # finding and making items
+
+    def get(self, path: str) -> Item | None:
+        """The item of that name, if something of it is cached."""
+        item = self._by_path.get(path)
+        if item is None:
+            row = self.index.by_path(path)
+            if row is not None:
+                item = self._keep(row)
+        return item
+
+    def peek(self, path: str) -> Item | None:
+        """Like `get`, but only what is in memory; every dirty item is."""
+        return self._by_path.get(path)
+
+    def new(self, path: str | None, *, base: Version | None, dirty: bool) -> Item:
+        """Make an item: clean with nothing held yet (``base`` given), or dirty and empty."""
+        row = Row(
+            ItemId(0), path, base.size if base and not dirty else 0,
+            base.mtime_ns if base and not dirty else time.time_ns(),
+            base=base, dirty=dirty, atime=time.time(),
+        )  # fmt: skip
+        with _disk_errors(path or ""):
+            try:
+                row.id = self.index.insert(row)
+            except sqlite3.IntegrityError:  # somebody has the name: he loses it
+                row.path = None
+                row.id = self.index.insert(row)
+            item = self._keep(row)
+            if path is not None and row.path is None:
+                self.link(item, path)
+        return item
+
+    def dirty_items(self) -> list[Item]:
+        """Every named item that the remote does not have yet."""
+        return [item for item in self._by_path.values() if item.dirty]
+
+    def _keep(self, row: Row) -> Item:
+        item = Item(row, self._file(row.id))
+        self._items[row.id] = item
+        if row.path is not None:
+            self._by_path[row.path] = item
+        if not row.dirty:
+            self._rest(item)
+        return item
+
+    # use
+
+    def acquire(self, item: Item) -> int:
+        """One more user of the item's file; answers the descriptor. Touches the access time."""
+        self._idle.pop(item.id, None)
+        item.row.atime = time.time()
+        with _disk_errors(item.path):
+            if item.fd < 0:
+                os.makedirs(self._file(item.id).parent, 0o700, exist_ok=True)
+            before = item.spans.total
+            descriptor = item.acquire()
+            self.held += item.spans.total - before
+        return descriptor
+
+    def release(self, item: Item) -> None:
+        """One user less; the last one of an item without a name deletes it."""
+        item.release()
+        if item.opens:
+            return
+        if item.row.path is None:
+            self.forget(item)
+        elif not item.dirty:
+            self.save(item)
+            self._rest(item)
+
+    def _rest(self, item: Item) -> None:
+        self._idle[item.id] = item
+        self._idle.move_to_end(item.id)
+        while len(self._idle) > IDLE_ITEMS:
+            _, oldest = self._idle.popitem(last=False)
+            self._drop_from_memory(oldest)
+
+    def _drop_from_memory(self, item: Item) -> None:
+        item.close_file()
+        self._items.pop(item.id, None)
+        if self._by_path.get(item.path) is item:
+            del self._by_path[item.path]
+
+    # changes
+
+    def save(self, item: Item) -> None:
+        """Write the item's claim to the index."""
+        with _disk_errors(item.path):
+            self.index.save(item.row)
+
+    def mark_dirty(self, item: Item) -> None:
+        """Before the first local byte: the index says that there is something to upload."""
+        if not item.dirty:
+            self._idle.pop(item.id, None)
+            item.row.dirty = True
+            item.row.promise = 0
+            try:
+                self.save(item)
+            except OSError:
+                item.row.dirty = False
+                raise
+
+    def promise(self, item: Item, level: int) -> None:
+        """What has been written so far survives ``kill -9`` from here on (level 1), or is synced (2)."""
+        if item.dirty and (item.promised != item.generation or item.row.promise < level):
+            item.row.promise = max(level, item.row.promise)
+            self.save(item)
+            item.promised = item.generation
+
+    def settle(self, item: Item, stored: Version) -> None:
+        """The remote has exactly what is here: clean."""
+        item.row.dirty = False
+        item.row.promise = 0
+        item.row.base = stored
+        item.row.attempt = None
+        item.row.mtime_ns = stored.mtime_ns
+        item.row.tries, item.row.error = 0, ""
+        self.save(item)
+        if not item.opens:
+            self._rest(item)
+
+    def rebase(self, item: Item, base: Version | None) -> None:
+        """A clean item belongs to another remote version now: what was held is of the old one, and goes."""
+        self.held -= item.spans.clear()
+        item.row.base = base
+        item.row.size = base.size if base else 0
+        item.row.mtime_ns = base.mtime_ns if base else None
+        self.save(item)
+        if item.fd >= 0:
+            os.ftruncate(item.fd, 0)
+            os.ftruncate(item.fd, item.size)
+
+    def truncate(self, item: Item, size: int) -> None:
+        """Change the length of a dirty item: a shorter claim is saved before the bytes go."""
+        before = item.spans.total
+        if size < item.size:
+            item.cut(size)
+            self.save(item)
+        with _disk_errors(item.path):
+            item.resize(size)
+        self.held += item.spans.total - before
+
+    def write(self, item: Item, offset: int, data: bytes) -> int:
+        """Write local bytes into a dirty item."""
+        before = item.spans.total
+        try:
+            with _disk_errors(item.path):
+                return item.write(offset, data)
+        finally:
+            self.held += item.spans.total - before
+
+    def fill(self, item: Item, offset: int, data: bytes, limit: int) -> int:
+        """Put fetched bytes into the gaps."""
+        with _disk_errors(item.path):
+            new = item.fill(offset, data, limit)
+        self.held += new
+        return new
+
+    def staged(self, item: Item, span: Span) -> None:
+        """A foreign thread wrote these bytes into the file of an unpublished item."""
+        self.held += item.spans.add(span)
+        item.row.size = max(item.row.size, span.stop)
+
+    def discard_clean(self, item: Item, span: Span) -> int:
+        """Give back clean bytes that nobody needs (eviction inside a file); answers how many."""
+        gone = item.spans.remove(span)
+        self.save(item)
+        self.held -= gone
+        if item.fd >= 0 and gone:
+            _punch(item.fd, span)
+        return gone
+
+    # names
+
+    def link(self, item: Item, path: str) -> None:
+        """Give the item this name; whoever had it before has none now."""
+        self.index.link(item.id, path)
+        self._rename_in_memory(item, path)
+
+    def publish(self, item: Item, path: str) -> None:
+        """`link` and `save` as one step of the index: the moment at which a staged file exists."""
+        item.row.path, old = path, item.row.path
+        try:
+            with _disk_errors(path):
+                self.index.publish(item.row)
+        except OSError:
+            item.row.path = old
+            raise
+        item.row.path = old
+        self._rename_in_memory(item, path)
+        item.promised = item.generation
+
+    def unlink(self, item: Item) -> None:
+        """Take the item's name away; it is deleted when its last user is gone."""
+        self.index.link(item.id, None)
+        self._rename_in_memory(item, None)
+        if not item.opens:
+            self.forget(item)
+
+    def rename_tree(self, old: str, new: str) -> None:
+        """A directory was renamed."""
+        self.index.rename_tree(old, new)
+        for path, item in list(self._by_path.items()):
+            if path.startswith(new + "/"):
+                self._rename_in_memory(item, None)
+        for path, item in list(self._by_path.items()):
+            if path.startswith(old + "/"):
+                self._rename_in_memory(item, new + path[len(old) :])
+
+    def _rename_in_memory(self, item: Item, path: str | None) -> None:
+        if item.row.path is not None and self._by_path.get(item.row.path) is item:
+            del self._by_path[item.row.path]
+        item.row.path = path
+        if path is not None:
+            loser = self._by_path.get(path)
+            if loser is not None and loser is not item:
+                loser.row.path = None
+                if not loser.opens:
+                    self.forget(loser)
+            self._by_path[path] = item
+
+    def forget(self, item: Item) -> None:
+        """Delete an item that nobody uses: the index first, then the file."""
+        self._idle.pop(item.id, None)
+        self.held -= item.spans.total
+        self._drop_from_memory(item)
+        self.delete([item.id])
+
+    def delete(self, items: list[ItemId]) -> None:
+        """Delete items that are not in memory."""
+        self.index.delete(items)
+        for ident in items:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._file(ident))
+        self.index.trash_emptied(items)
+
+    def in_use(self, ident: ItemId) -> Item | None:
+        """The item if it is in memory and acquired."""
+        item = self._items.get(ident)
+        return item if item is not None and item.opens else None
+
+    def evict(self, victims: Iterable[tuple[ItemId, int]]) -> int:
+        """Delete clean items nobody uses; answers the bytes given back."""
+        gone, freed = [], 0
+        for ident, held in victims:
+            item = self._items.get(ident)
+            if item is not None:
+                if item.opens or item.dirty:
+                    continue
+                held = item.spans.total
+                self._idle.pop(ident, None)
+                self._drop_from_memory(item)
+            gone.append(ident)
+            freed += held
+        if gone:
+            self.delete(gone)
+            self.held -= freed
+        return freed
+
+    # the directory
+
+    def _file(self, ident: ItemId) -> Path:
+        return self._data / f"{ident & 0xFF:02x}" / str(ident)
+
+    def sync(self, item: Item) -> None:
+        """Put the bytes of an acquired item on the disk itself. Blocking; in a worker thread."""
+        os.fsync(item.fd)
+        folder = os.open(self._file(item.id).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def open_files(self) -> int:
+        """Items that somebody uses."""
+        return sum(1 for item in self._items.values() if item.opens)
+
+    def close(self) -> None:
+        """Close everything; whatever is dirty stays in the journal."""
+        for item in self._items.values():
+            if item.row.path is not None or item.dirty:
+                self.save(item)
+            item.close_file()
+        self.index.set_fact("running", None)
+        self.index.close()
+        os.close(self._lock)
+
+
+def open_store(cache_dir: Path, identity: str) -> Store:
+    """Open, or make, the cache of a remote, and put it in order after a crash. Blocking, short.
+
+    Raises :class:`Refused` when the directory cannot be used: it names the remedy.
+    """
+    directory = store_directory(cache_dir, identity)
+    _prepare(cache_dir, directory)
+    lock = _take_lock(directory)
+    try:
+        index = _open_index(directory, identity)
+        store = Store(directory, index, lock)
+        _recover(store)
+    except BaseException:
+        os.close(lock)
+        raise
+    return store
+
+
+def _prepare(cache_dir: Path, directory: Path) -> None:
+    hint = "choose another place with --cache-dir"
+    try:
+        os.makedirs(cache_dir, 0o700, exist_ok=True)
+        for folder in (directory, directory / "data"):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+        facts = os.stat(directory)
+        if facts.st_uid != os.geteuid():
+            raise Refused(f"cache directory {directory} belongs to user {facts.st_uid}, not to you; {hint}")
+        if facts.st_mode & 0o077:
+            raise Refused(f"cache directory {directory} is open to others; run: chmod 700 {directory}")
+        probe = os.open(directory / ".sparse", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(probe, 16 << 20)
+            if os.fstat(probe).st_blocks * 512 >= 8 << 20:
+                raise Refused(f"the file system of cache directory {directory} cannot hold sparse files; {hint}")
+        finally:
+            os.close(probe)
+            os.unlink(directory / ".sparse")
+    except OSError as problem:
+        raise Refused(f"cache directory {directory} cannot be used: {problem.strerror}; {hint}") from problem
+
+
+def _take_lock(directory: Path) -> int:
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        owner = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise Refused(
+            f"cache directory {directory} is in use by process {owner};"
+            " stop that process, serve both from one with 'portside gateway', or choose another --cache-dir"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _open_index(directory: Path, identity: str) -> Index:
+    path = directory / "index.sqlite"
+    try:
+        index = Index(path)
+        if index.fact("identity") not in (None, identity):
+            raise sqlite3.DatabaseError(f"belongs to {index.fact('identity')}")
+    except sqlite3.DatabaseError as problem:
+        aside = _set_aside(directory)
+        log.warning("the cache index was damaged (%s); everything it described is kept in %s", problem, aside)
+        index = Index(path)
+    index.set_fact("identity", identity)
+    return index
+
+
+def _set_aside(directory: Path) -> Path:
+    aside = directory / "lost+found" / time.strftime("%Y%m%dT%H%M%S")
+    suffix = 0
+    while aside.exists():
+        suffix += 1
+        aside = aside.with_name(f"{aside.name.split('.')[0]}.{suffix}")
+    aside.mkdir(0o700, parents=True)
+    for name in ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm", "data"):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(directory / name, aside / name)
+    os.mkdir(directory / "data", 0o700)
+    return aside
+
+
+def _recover(store: Store) -> None:
+    index = store.index
+    before, now = index.fact("running"), boot_id()
+    store.unclean_stop = before is not None
+    store.power_lost = before is not None and before != now
+    index.set_fact("running", now)
+    store.delete(index.trash())
+    store.delete(index.nameless())
+    if store.power_lost:
+        # invariant 5: pages of clean spans may never have reached the disk; fetching again is cheap, lying is not
+        clean = index.clean()
+        store.delete(clean)
+        log.info("the machine stopped without warning: %d clean cached files are forgotten", len(clean))
+    try:
+        rows = index.dirty()
+    except (ValueError, TypeError) as problem:
+        raise Refused(
+            f"the upload journal in {store.directory} cannot be read ({problem});"
+            " move that directory away to start anew, its data directory holds the files"
+        ) from problem
+    for row in rows:
+        store._keep(row)
+    store.held = index.held()
+    if store.unclean_stop:
+        _rescue_orphans(store)
+
+
+def _rescue_orphans(store: Store) -> None:
+    """Data files that the index does not know: set aside, since nobody knows what they hold."""
+    for path in (store.directory / "data").glob("*/*"):
+        if path.name.isdigit() and store.index.exists(ItemId(int(path.name))):
+            continue
+        if path.stat().st_blocks == 0:
+            path.unlink()
+            continue
+        aside = store.directory / "lost+found" / path.name
+        aside.parent.mkdir(0o700, exist_ok=True)
+        path.rename(aside)
+        log.warning("a cache file that the index does not know was set aside as %s", aside)
+
+
+def _punch(descriptor: int, span: Span) -> None:
+    """Give the disk blocks of a span back; Linux fallocate(2) FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    if libc.fallocate(descriptor, 0x03, span.start, span.length) and ctypes.get_errno() != errno.EOPNOTSUPP:
+        log.debug("no hole could be punched: errno %d", ctypes.get_errno())
+
+
+@contextlib.contextmanager
+def _disk_errors(path: str):  # type: ignore[no-untyped-def]
+    """Errors of the cache's own disk, as ours; a full disk is NoSpace, everything else stays an OSError."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(path, "the disk of the cache is full") from problem
+        raise
+    except sqlite3.OperationalError as problem:
+        if "full" in str(problem):
+            raise NoSpace(path, "the disk of the cache is full") from problem
+        raise OSError(errno.EIO, f"the cache index cannot be written: {problem}", path or None) from problem
+
+
+

@@ -1,0 +1,328 @@
+"""Write-back: files that the remote does not have yet, and their way there. Used by handles and the Vfs.
+
+States of an upload, kept until the item is clean:
+
+============  ======================================  ==============================================
+state         meaning                                 left by
+============  ======================================  ==============================================
+``OPEN``      dirty, and somebody may still write     last writer closes → WAITING
+``WAITING``   the idle delay runs, or no free place   due and a place → UPLOADING; write → OPEN
+``UPLOADING`` the remote is receiving a snapshot      stored → clean; write, rename, remove → withdrawn,
+                                                      then OPEN or WAITING; failure → RETRYING
+``RETRYING``  the last try failed; back-off runs      due → UPLOADING; `hurry` → at once
+``HELD``      a user said: not now                    `release` → WAITING
+============  ======================================  ==============================================
+
+An item is clean if and only if the upload that ended stored the generation that is here. `withdraw` ends a
+running upload and waits until it has settled: after it, nobody reads the file for an upload, and the remote
+holds either the old content or the complete new one. An upload whose end was not heard is remembered as
+``attempt``, so that finding our own bytes at the remote is not taken for somebody else's edit.
+
+Failures are retried for ever with exponential back-off up to ``MAX_DELAY``; tries and the last error are
+in the journal. Uploads carry the version they replace; a remote edit makes `Conflict` handling run
+(``on_conflict``), never a silent overwrite.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import final
+
+import trio
+
+from ..accounting import Counters, Upload, UploadState
+from ..errors import NotFound, Stale, StorageError
+from ..remotes.protocol import ABSENT, Entry, Expect, Remote, Version
+from ..settings import CacheSettings
+from .fetch import Fetcher
+from .item import Generation, Item
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+MAX_DELAY = 300.0
+MIN_DELAY = 1.0
+
+
+@final
+class _Snapshot:
+    """The content of an item as the remote is to store it; nobody writes while it is read."""
+
+    def __init__(self, item: Item) -> None:
+        self._fd = item.fd
+        self.size = item.size
+        self.sent = 0
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Bytes at an offset; from any thread."""
+        data = os.pread(self._fd, min(length, max(0, self.size - offset)), offset)
+        self.sent = max(self.sent, offset + len(data))
+        return data
+
+
+@final
+class _Task:
+    """One item that has to be uploaded."""
+
+    def __init__(self, item: Item) -> None:
+        self.item = item
+        self.state = UploadState.OPEN
+        self.due = 0.0
+        self.scope: trio.CancelScope | None = None
+        self.settled = trio.Event()
+        self.snapshot: _Snapshot | None = None
+
+
+@final
+class WriteBack:
+    """The queue of uploads of one remote."""
+
+    def __init__(
+        self,
+        remote: Remote,
+        store: Store,
+        fetcher: Fetcher,
+        settings: CacheSettings,
+        counters: Counters,
+        nursery: trio.Nursery,
+        on_stored: Callable[[Item, Entry], None],
+        on_conflict: Callable[[Item], Awaitable[None]],
+    ) -> None:
+        self._remote = remote
+        self._store = store
+        self._fetcher = fetcher
+        self._settings = settings
+        self._counters = counters
+        self._nursery = nursery
+        self._on_stored = on_stored
+        self._on_conflict = on_conflict
+        self._tasks: dict[int, _Task] = {}
+        self._uploading = 0
+        self._kick = trio.Event()
+        self._changed = trio.Event()
+        self._stopping = False
+
+    # what handles and the Vfs say
+
+    def opened(self, item: Item) -> None:
+        """The item became dirty: from now on it is in the queue, until it is clean or discarded."""
+        if item.id not in self._tasks:
+            self._tasks[item.id] = _Task(item)
+
+    def schedule(self, item: Item, delay: float | None = None) -> None:
+        """The last writer is gone: upload after ``delay`` (the write-back delay unless given)."""
+        self.opened(item)
+        task = self._tasks[item.id]
+        if task.state in (UploadState.UPLOADING, UploadState.HELD):
+            return
+        task.state = UploadState.WAITING
+        task.due = trio.current_time() + (self._settings.write_back if delay is None else delay)
+        self._wake()
+
+    async def withdraw(self, item: Item) -> None:
+        """End a running upload of this item and wait until it has settled; the task is OPEN afterwards."""
+        task = self._tasks.get(item.id)
+        if task is None:
+            return
+        while task.scope is not None:
+            task.scope.cancel()
+            await task.settled.wait()
+        if item.id in self._tasks and task.state is not UploadState.HELD:
+            task.state = UploadState.OPEN
+
+    def busy(self, item: Item) -> bool:
+        """Whether a write has to `withdraw` first: an upload runs, or the delay does."""
+        task = self._tasks.get(item.id)
+        return task is not None and task.state is not UploadState.OPEN
+
+    def discard(self, item: Item) -> None:
+        """The item is gone: nothing is uploaded. After `withdraw`."""
+        self._tasks.pop(item.id, None)
+        self._announce()
+
+    def hurry(self) -> None:
+        """Upload everything that waits, now."""
+        for task in self._tasks.values():
+            if task.state in (UploadState.WAITING, UploadState.RETRYING):
+                task.due = 0.0
+        self._wake()
+
+    async def upload_now(self, item: Item) -> None:
+        """Upload one item and return when the remote has it; raises what the remote answered."""
+        while item.dirty and item.id in self._tasks:
+            task = self._tasks[item.id]
+            if task.state is not UploadState.UPLOADING:
+                task.state, task.due = UploadState.WAITING, 0.0
+                item.row.error = ""
+                self._wake()
+            tries = item.row.tries
+            while item.dirty and item.id in self._tasks and item.row.tries == tries:
+                await self._changed.wait()
+            if item.dirty and item.row.tries > tries:
+                raise StorageError(item.path, item.row.error)
+
+    async def drain(self, attempts: int = 3) -> tuple[Upload, ...]:
+        """Hurry until nothing is left, or what is left has failed ``attempts`` more times; answers what is left.
+
+        Files that are open for writing are uploaded as they are, if they were ever closed or synced.
+        """
+        limit = {ident: task.item.row.tries + attempts for ident, task in self._tasks.items()}
+        while True:
+            left = []
+            for ident, task in self._tasks.items():
+                if task.state is UploadState.OPEN and task.item.row.promise:
+                    task.state, task.due = UploadState.WAITING, 0.0
+                if task.state is UploadState.OPEN or task.item.row.tries >= limit.setdefault(ident, attempts):
+                    continue
+                left.append(task)
+            if not left:
+                return self.uploads()
+            self.hurry()
+            await self._changed.wait()
+
+    def uploads(self) -> tuple[Upload, ...]:
+        """Everything in the queue, as values."""
+        return tuple(
+            Upload(
+                path=task.item.path, size=task.item.size, state=task.state,
+                sent=task.snapshot.sent if task.snapshot else 0,
+                tries=task.item.row.tries, error=task.item.row.error,
+            )
+            for task in self._tasks.values()
+            if task.item.row.path is not None
+        )  # fmt: skip
+
+    async def changed(self) -> None:
+        """Return at the next change of the queue."""
+        await self._changed.wait()
+
+    # the machine
+
+    async def run(self) -> None:
+        """Start what is due, for ever."""
+        while True:
+            self._kick = trio.Event()
+            now = trio.current_time()
+            soonest = float("inf")
+            for task in sorted(self._tasks.values(), key=lambda t: t.due):
+                if task.state not in (UploadState.WAITING, UploadState.RETRYING):
+                    continue
+                if task.due > now:
+                    soonest = min(soonest, task.due)
+                    break
+                if self._uploading >= self._settings.transfers:
+                    break
+                self._start(task)
+            with trio.move_on_at(soonest):
+                await self._kick.wait()
+
+    def _start(self, task: _Task) -> None:
+        task.state = UploadState.UPLOADING
+        task.scope = trio.CancelScope()
+        task.settled = trio.Event()
+        self._uploading += 1
+        self._store.acquire(task.item)
+        self._nursery.start_soon(self._attempt, task)
+        self._announce()
+
+    async def _attempt(self, task: _Task) -> None:
+        item, scope = task.item, task.scope
+        assert scope is not None
+        problem: StorageError | None = None
+        try:
+            with scope:
+                try:
+                    await self._upload(task)
+                except Stale as conflict:
+                    await self._resolve(item, conflict)
+                except StorageError as error:
+                    problem = error
+        finally:
+            # settled, whatever happened: no checkpoint from here to the end
+            task.scope, task.snapshot = None, None
+            self._uploading -= 1
+            if not item.dirty:
+                self._tasks.pop(item.id, None)
+            elif problem is not None:
+                self._failed(task, problem)
+            elif task.state is UploadState.UPLOADING:
+                task.state, task.due = UploadState.WAITING, trio.current_time() + self._settings.write_back
+                if item.writers:
+                    task.state = UploadState.OPEN
+            self._store.release(item)
+            task.settled.set()
+            self._announce()
+            self._wake()
+
+    async def _upload(self, task: _Task) -> None:
+        item = task.item
+        await self._fetcher.ensure(item, 0, item.size)
+        generation: Generation = item.generation
+        expect: Expect = ABSENT if item.row.base is None else item.row.base
+        task.snapshot = _Snapshot(item)
+        item.row.attempt = Version(item.size, item.row.mtime_ns, self._remote.caps.mtime_resolution_ns)
+        self._store.save(item)
+        try:
+            stored = await self._remote.put(item.path, task.snapshot, expect=expect, mtime_ns=item.row.mtime_ns)
+        except NotFound:
+            await self._make_parents(item.path)
+            stored = await self._remote.put(item.path, task.snapshot, expect=expect, mtime_ns=item.row.mtime_ns)
+        self._counters.uploaded_files += 1
+        self._counters.uploaded_bytes += task.snapshot.size
+        if item.generation == generation:
+            self._store.settle(item, stored.version)
+        else:  # withdrawn too late: the remote has the older content, which is what we now replace
+            item.row.base, item.row.attempt = stored.version, None
+            self._store.save(item)
+        self._on_stored(item, stored)
+
+    async def _make_parents(self, path: str) -> None:
+        """The directory was deleted underneath: what was written here is not lost for that."""
+        parts = path.split("/")[:-1]
+        for depth in range(1, len(parts) + 1):
+            try:
+                await self._remote.mkdir("/".join(parts[:depth]))
+            except FileExistsError:
+                continue
+
+    async def _resolve(self, item: Item, conflict: Stale) -> None:
+        """The remote does not have what we started from. Ours after all, deleted there, or a real conflict."""
+        try:
+            found = (await self._remote.stat(item.path)).version
+        except NotFound:
+            log.warning("%s was deleted at the remote while it was changed here; it is uploaded anew", item.path)
+            found = None
+        ours = item.row.attempt
+        if found is None or (ours is not None and found.size == ours.size and _same_time(found, ours)):
+            if found is not None or item.row.base is not None:
+                item.row.base = found
+                self._store.save(item)
+                return
+        log.warning("%s changed at the remote while it was changed here (%s)", item.path, conflict.said)
+        await self._on_conflict(item)
+
+    def _failed(self, task: _Task, problem: StorageError) -> None:
+        row = task.item.row
+        row.tries += 1
+        row.error = problem.strerror or str(problem)
+        delay = min(MAX_DELAY, max(MIN_DELAY, self._settings.write_back) * 2 ** min(row.tries - 1, 20))
+        task.state, task.due = UploadState.RETRYING, trio.current_time() + delay
+        self._counters.errors += 1
+        self._store.save(task.item)
+        log.warning("%s could not be uploaded (%s); next try in %.0f s", row.path, row.error, delay)
+
+    def _wake(self) -> None:
+        self._kick.set()
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+def _same_time(found: Version, ours: Version) -> bool:
+    if found.mtime_ns is None or ours.mtime_ns is None:
+        return False
+    return replace(found, tag="").matches(replace(ours, tag=""))
