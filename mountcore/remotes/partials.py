@@ -1,0 +1,38 @@
+"""Names of uploads in progress, the same for every remote that publishes by renaming. Pure.
+
+A partial lies beside its target as ``.NAME.portside-0123abcd.partial``; where a server refuses names with a
+leading dot, without the dot. A file set aside while a server that cannot rename over it gets the new one
+ends in ``.previous`` instead: it may be the only copy and is never deleted on sight. Both are hidden from
+listings, by every remote, whoever left them.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+_MINE = re.compile(r"\.?.*\.portside-[0-9a-f]{8}\.(partial|previous)", re.DOTALL)
+LONGEST = 255
+"""Bytes in a name, as every Linux file system bounds it."""
+ABANDONED_AFTER = 86_400.0
+"""Seconds after which nobody is still uploading a partial."""
+
+
+def partial_name(name: str, *, hidden: bool = True, kept: bool = False) -> str:
+    """A fresh name for the upload of ``name``, no longer than :data:`LONGEST` bytes."""
+    tail = f".portside-{secrets.token_hex(4)}.{'previous' if kept else 'partial'}"
+    head = ("." if hidden else "") + name
+    room = LONGEST - len(tail)
+    while len(head.encode("utf-8", "surrogateescape")) > room:
+        head = head[:-1]
+    return head + tail
+
+
+def is_ours(name: str) -> bool:
+    """Whether a name in a listing is an upload in progress, or what one left behind."""
+    return _MINE.fullmatch(name) is not None
+
+
+def is_abandonable(name: str) -> bool:
+    """Whether a name of ours may be deleted once it is old: partials, never a previous version."""
+    return name.endswith(".partial") and is_ours(name)

@@ -1,0 +1,34 @@
+"""Paths of the remote port: splitting, joining and refusing what must never reach a storage. Pure."""
+
+from __future__ import annotations
+
+from ..errors import InvalidName
+
+
+def check_path(path: str) -> str:
+    """``path`` if it keeps the port's rules (see `protocol`); else raises :class:`InvalidName`."""
+    if path:
+        for part in path.split("/"):
+            if part in ("", ".", "..") or "\0" in part:
+                raise InvalidName(path, "a path has no empty part, no '.' or '..', and no NUL")
+    return path
+
+
+def parent(path: str) -> str:
+    """The directory that holds ``path``; "" for the root and what lies in it."""
+    return path.rpartition("/")[0]
+
+
+def basename(path: str) -> str:
+    """The last part of ``path``."""
+    return path.rpartition("/")[2]
+
+
+def join(directory: str, name: str) -> str:
+    """The path of ``name`` in ``directory``."""
+    return f"{directory}/{name}" if directory else name
+
+
+def is_below(path: str, directory: str) -> bool:
+    """Whether ``path`` is ``directory`` itself or lies somewhere in it."""
+    return path == directory or not directory or path.startswith(directory + "/")
