@@ -205,7 +205,8 @@ class Fetcher:
             before = stream.position
             try:
                 whole = await self._request(stream, Span(stream.position, stop))
-            except StorageError as problem:
+            except OSError as error:
+                problem = error if isinstance(error, StorageError) else Corrupt(stream.path, f"cache: {error.strerror}")
                 failures = 0 if stream.position > before else failures + 1
                 if not problem.retriable or failures >= TRIES:
                     stream.error = problem

@@ -38,7 +38,7 @@ Generation = NewType("Generation", int)
 class Item:
     """A cached file. ``row`` is what the index is to know; `Store.save` writes it there."""
 
-    __slots__ = ("_file", "fd", "generation", "opens", "promised", "row", "streams", "writers")
+    __slots__ = ("_file", "fd", "generation", "handles", "opens", "promised", "row", "streams", "writers")
 
     def __init__(self, row: Row, file: Path) -> None:
         self.row = row
@@ -48,7 +48,9 @@ class Item:
         self.promised = Generation(0)
         self.opens = 0
         """Handles, leases and uploads that need the file."""
+        self.handles = 0
         self.writers = 0
+        """Handles, and among them those that may write."""
         self.streams: list[object] = []
         """Downloads into this item; owned by the fetcher, looked at by readers to see whether there are any."""
 

@@ -106,6 +106,10 @@ class Store:
         """Every named item that the remote does not have yet."""
         return [item for item in self._by_path.values() if item.dirty]
 
+    def loaded_below(self, directory: str) -> list[Item]:
+        """Items in memory whose names lie below a directory."""
+        return [item for path, item in self._by_path.items() if path.startswith(directory + "/")]
+
     def _keep(self, row: Row) -> Item:
         item = Item(row, self._file(row.id))
         self._items[row.id] = item

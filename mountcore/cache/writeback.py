@@ -27,7 +27,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import final
 
@@ -72,6 +73,8 @@ class _Task:
         self.state = UploadState.OPEN
         self.due = 0.0
         self.scope: trio.CancelScope | None = None
+        self.withdrawals = 0
+        """Callers of `withdraw` that have not returned; nothing starts meanwhile."""
         self.settled = trio.Event()
         self.snapshot: _Snapshot | None = None
 
@@ -127,11 +130,31 @@ class WriteBack:
         task = self._tasks.get(item.id)
         if task is None:
             return
-        while task.scope is not None:
-            task.scope.cancel()
-            await task.settled.wait()
+        task.withdrawals += 1
+        try:
+            while task.scope is not None:
+                task.scope.cancel()
+                await task.settled.wait()
+        finally:
+            task.withdrawals -= 1
         if item.id in self._tasks and task.state is not UploadState.HELD:
             task.state = UploadState.OPEN
+
+    @asynccontextmanager
+    async def paused(self, items: Iterable[Item]) -> AsyncIterator[None]:
+        """`withdraw` all of these, and start none of them before the block is left."""
+        tasks = [self._tasks[i.id] for i in items if i.id in self._tasks]
+        for task in tasks:
+            task.withdrawals += 1
+        try:
+            for task in tasks:
+                await self.withdraw(task.item)
+            yield
+        finally:
+            for task in tasks:
+                task.withdrawals -= 1
+                if task.item.id in self._tasks and task.item.dirty and not task.item.writers:
+                    self.schedule(task.item)
 
     def busy(self, item: Item) -> bool:
         """Whether a write has to `withdraw` first: an upload runs, or the delay does."""
@@ -160,6 +183,8 @@ class WriteBack:
                 self._wake()
             tries = item.row.tries
             while item.dirty and item.id in self._tasks and item.row.tries == tries:
+                if task.state is UploadState.OPEN:
+                    return  # somebody writes again: his close uploads
                 await self._changed.wait()
             if item.dirty and item.row.tries > tries:
                 raise StorageError(item.path, item.row.error)
@@ -175,7 +200,9 @@ class WriteBack:
             for ident, task in self._tasks.items():
                 if task.state is UploadState.OPEN and task.item.row.promise:
                     task.state, task.due = UploadState.WAITING, 0.0
-                if task.state is UploadState.OPEN or task.item.row.tries >= limit.setdefault(ident, attempts):
+                if task.state in (UploadState.OPEN, UploadState.HELD):
+                    continue
+                if task.item.row.tries >= limit.setdefault(ident, attempts):
                     continue
                 left.append(task)
             if not left:
@@ -208,7 +235,7 @@ class WriteBack:
             now = trio.current_time()
             soonest = float("inf")
             for task in sorted(self._tasks.values(), key=lambda t: t.due):
-                if task.state not in (UploadState.WAITING, UploadState.RETRYING):
+                if task.state not in (UploadState.WAITING, UploadState.RETRYING) or task.withdrawals:
                     continue
                 if task.due > now:
                     soonest = min(soonest, task.due)
@@ -231,14 +258,12 @@ class WriteBack:
     async def _attempt(self, task: _Task) -> None:
         item, scope = task.item, task.scope
         assert scope is not None
-        problem: StorageError | None = None
+        problem: OSError | None = None
         try:
             with scope:
                 try:
-                    await self._upload(task)
-                except Stale as conflict:
-                    await self._resolve(item, conflict)
-                except StorageError as error:
+                    await self._upload_or_resolve(task)
+                except OSError as error:
                     problem = error
         finally:
             # settled, whatever happened: no checkpoint from here to the end
@@ -256,6 +281,14 @@ class WriteBack:
             task.settled.set()
             self._announce()
             self._wake()
+
+    async def _upload_or_resolve(self, task: _Task) -> None:
+        before = task.item.row.attempt
+        try:
+            await self._upload(task)
+        except Stale as conflict:
+            task.item.row.attempt = before  # this one was refused: it stored nothing
+            await self._resolve(task.item, conflict)
 
     async def _upload(self, task: _Task) -> None:
         item = task.item
@@ -297,14 +330,13 @@ class WriteBack:
             found = None
         ours = item.row.attempt
         if found is None or (ours is not None and found.size == ours.size and _same_time(found, ours)):
-            if found is not None or item.row.base is not None:
-                item.row.base = found
-                self._store.save(item)
-                return
+            item.row.base = found
+            self._store.save(item)
+            return
         log.warning("%s changed at the remote while it was changed here (%s)", item.path, conflict.said)
         await self._on_conflict(item)
 
-    def _failed(self, task: _Task, problem: StorageError) -> None:
+    def _failed(self, task: _Task, problem: OSError) -> None:
         row = task.item.row
         row.tries += 1
         row.error = problem.strerror or str(problem)

@@ -1,0 +1,82 @@
+"""Eviction: keeps the cache within its bounds. Used by the service, woken by writes that found no room.
+
+By age first, then by size or free space, least recently used first; never what is dirty, open or pinned.
+The index is asked in order of access, so that a million items cost nothing until they must go.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import final
+
+import trio
+
+from ..quantity import format_size
+from ..settings import CacheSettings
+from .index import ItemId
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+BATCH = 256
+
+
+@final
+class Evictor:
+    """Deletes clean items nobody uses."""
+
+    def __init__(self, store: Store, settings: CacheSettings) -> None:
+        self._store = store
+        self._settings = settings
+
+    async def run(self) -> None:
+        """Tidy every ``poll_interval``; never, where that is off. Moves the index's log along, too."""
+        while True:
+            await trio.sleep(self._settings.poll_interval or 60.0)
+            await trio.to_thread.run_sync(self._store.index.checkpoint)
+            if self._settings.poll_interval is not None:
+                self.tidy()
+
+    def tidy(self) -> int:
+        """Bring the cache within its bounds as far as that is possible; answers the bytes given back."""
+        freed = 0
+        if self._settings.max_age is not None:
+            freed += self._evict(time.time() - self._settings.max_age, None)
+        over = self.over()
+        if over > 0:
+            freed += self._evict(time.time() + 1, over)
+        return freed
+
+    def make_room(self, wanted: int) -> int:
+        """Give back at least ``wanted`` bytes if clean items hold that much."""
+        return self._evict(time.time() + 1, max(wanted, self.over()))
+
+    def over(self) -> int:
+        """Bytes held beyond the bounds; 0 or less is fine."""
+        over = 0
+        if self._settings.max_size is not None:
+            over = self._store.held - self._settings.max_size
+        if self._settings.min_free_space is not None:
+            room = os.statvfs(self._store.directory)
+            over = max(over, self._settings.min_free_space - room.f_bavail * room.f_frsize)
+        return over
+
+    def _evict(self, before: float, wanted: int | None) -> int:
+        freed = 0
+        while wanted is None or freed < wanted:
+            victims: list[tuple[ItemId, int]] = []
+            planned = freed
+            for ident, _, held in self._store.index.oldest(before):
+                if self._store.in_use(ident) is None:
+                    victims.append((ident, held))
+                    planned += held
+                if len(victims) >= BATCH or (wanted is not None and planned >= wanted):
+                    break
+            if not victims:
+                break
+            freed += self._store.evict(victims)
+        if freed:
+            log.debug("%s of clean cached files given back", format_size(freed))
+        return freed

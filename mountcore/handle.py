@@ -1,0 +1,200 @@
+"""An open file: positional reads and writes on one item. Made by the Vfs, used by the front ends.
+
+`try_read` and `try_write` answer at once or say None; `read` and `write` wait for the remote, for an upload
+that has to be withdrawn, or for room. All but `fileno` belong to the trio thread.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from typing import TYPE_CHECKING, final
+
+import trio
+
+from .cache.item import Item
+from .errors import BadHandle, NoSpace
+
+if TYPE_CHECKING:
+    from .tree import Node
+    from .vfs import Vfs
+
+RESCUE = 64 << 20
+"""Bytes of clean files that are given back when a write finds no room."""
+
+
+class OpenFlags(enum.Flag):
+    """What a handle may do. APPEND and TRUNCATE imply WRITE."""
+
+    READ = enum.auto()
+    WRITE = enum.auto()
+    APPEND = enum.auto()
+    TRUNCATE = enum.auto()
+
+    @classmethod
+    def from_os(cls, flags: int) -> OpenFlags:
+        """Translate open(2) flags."""
+        access = flags & os.O_ACCMODE
+        made = cls(0)
+        if access in (os.O_RDONLY, os.O_RDWR):
+            made |= cls.READ
+        if access in (os.O_WRONLY, os.O_RDWR):
+            made |= cls.WRITE
+        if flags & os.O_APPEND and access != os.O_RDONLY:
+            made |= cls.APPEND
+        if flags & os.O_TRUNC:
+            made |= cls.TRUNCATE
+        return made
+
+    @property
+    def changes(self) -> bool:
+        """Whether a handle like this can change the file."""
+        return bool(self & (OpenFlags.WRITE | OpenFlags.APPEND | OpenFlags.TRUNCATE))
+
+
+@final
+class Handle:
+    """An open file. Every handle is closed exactly once; closing again does nothing."""
+
+    __slots__ = ("_closed", "_flags", "_item", "_vfs", "node")
+
+    def __init__(self, vfs: Vfs, node: Node, item: Item, flags: OpenFlags) -> None:
+        self._vfs = vfs
+        self._item = item
+        self._flags = flags
+        self._closed = False
+        self.node = node
+        vfs.store.acquire(item)
+        item.handles += 1
+        if flags.changes:
+            item.writers += 1
+
+    def fileno(self) -> int:
+        """Descriptor of the sparse cache file; only leased, or written, bytes of it mean anything."""
+        return self._item.fd
+
+    @property
+    def size(self) -> int:
+        """Length of the file now."""
+        return self._item.size
+
+    # reading
+
+    def try_read(self, offset: int, length: int) -> bytes | None:
+        """The bytes if they are in the cache, short only at the end of the file; None: use `read`."""
+        item = self._item
+        data = item.read(offset, length)
+        if data is not None:
+            self._vfs.counters.hits += 1
+            if item.streams:
+                self._vfs.fetcher.advance(item, offset, offset + length)
+        return data
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """The bytes, short only at the end of the file; waits for the remote."""
+        self._check(OpenFlags.READ)
+        data = self.try_read(offset, length)
+        while data is None:
+            self._vfs.counters.misses += 1
+            await self._vfs.fetcher.ensure(self._item, offset, offset + length)
+            data = self._item.read(offset, length)
+        return data
+
+    async def lease(self, offset: int, length: int) -> int:
+        """Wait until there are bytes at ``offset``; answers where the unbroken run of held bytes ends.
+
+        The run is at most ``length`` long, and empty only at the end of the file. It stays held until
+        the handle is closed: what is open is not evicted.
+        """
+        item = self._item
+        stop = min(offset + length, item.size)
+        if offset >= stop:
+            return offset
+        if not item.spans.covers(offset, offset + 1):
+            self._vfs.counters.misses += 1
+            self._vfs.fetcher.advance(item, offset, offset)
+            # one byte is asked for, so that what is there is handed on; the window asks for the rest
+            await self._vfs.fetcher.ensure(item, offset, offset + 1)
+        else:
+            self._vfs.counters.hits += 1
+        if item.streams:
+            self._vfs.fetcher.advance(item, offset, min(stop, item.spans.run_from(offset)))
+        return min(stop, item.spans.run_from(offset))
+
+    # writing
+
+    def try_write(self, offset: int, data: bytes) -> int | None:
+        """Write at once if nothing has to be waited for; None: use `write`."""
+        item = self._item
+        if not item.dirty or not self._flags.changes or self._closed or self._vfs.writeback.busy(item):
+            return None
+        if self._vfs.bounded and self._vfs.evictor.over() + len(data) > 0:
+            return None
+        if self._flags & OpenFlags.APPEND:
+            offset = item.size
+        try:
+            return self._vfs.store.write(item, offset, data)
+        except NoSpace:
+            return None
+
+    async def write(self, offset: int, data: bytes) -> int:
+        """Write all of ``data``; NoSpace when neither clean files nor finished uploads make room for it."""
+        self._check(OpenFlags.WRITE | OpenFlags.APPEND)
+        item = self._item
+        await self._vfs.make_room(len(data))
+        await self._vfs.make_dirty(item)
+        if self._flags & OpenFlags.APPEND:
+            offset = item.size
+        try:
+            return self._vfs.store.write(item, offset, data)
+        except NoSpace:
+            if not self._vfs.evictor.make_room(RESCUE):
+                raise
+            return self._vfs.store.write(item, offset, data)
+
+    async def truncate(self, size: int) -> None:
+        """Set the length; what is new is zeros."""
+        self._check(OpenFlags.WRITE | OpenFlags.APPEND | OpenFlags.TRUNCATE)
+        await self._vfs.make_dirty(self._item)
+        self._vfs.store.truncate(self._item, size)
+
+    # durability
+
+    async def flush(self) -> None:
+        """One close(2): what was written survives ``kill -9``. With ``--vfs-write-back 0`` it is uploaded here."""
+        self._check(OpenFlags(0))
+        item = self._item
+        if not item.dirty or not self._flags.changes:
+            return
+        self._vfs.store.promise(item, 1)
+        if self._vfs.settings.cache.write_back == 0 and item.row.path is not None:
+            await self._vfs.writeback.upload_now(item)
+
+    async def fsync(self) -> None:
+        """What was written survives power loss."""
+        self._check(OpenFlags(0))
+        item = self._item
+        if item.dirty:
+            await trio.to_thread.run_sync(self._vfs.store.sync, item)
+            self._vfs.store.promise(item, 2)
+            await trio.to_thread.run_sync(self._vfs.store.index.sync)
+
+    async def close(self) -> None:
+        """Let go; the last close of a changed file starts the write-back delay. Not a checkpoint."""
+        if self._closed:
+            return
+        self._closed = True
+        item = self._item
+        item.handles -= 1
+        if self._flags.changes:
+            item.writers -= 1
+            if item.dirty and item.row.path is not None:
+                self._vfs.store.promise(item, 1)
+                if not item.writers:
+                    self._vfs.writeback.schedule(item)
+        self._vfs.store.release(item)
+        self._vfs.released(self.node)
+
+    def _check(self, wanted: OpenFlags) -> None:
+        if self._closed or (wanted and not self._flags & wanted):
+            raise BadHandle(self.node.path())

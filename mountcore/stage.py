@@ -1,0 +1,127 @@
+"""Staging: a file that is being received and has no name yet. Used by the FTP front end for every upload.
+
+Bytes are written by a foreign thread straight into the cache file; nothing of it is visible, and nothing
+survives a crash, until `commit`, which publishes the whole in one step of the index. An upload that is
+aborted is discarded and leaves the old file as it was (invariant 8).
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from typing import TYPE_CHECKING, final
+
+import trio
+
+from .cache.item import Item
+from .errors import BadHandle
+from .remotes.protocol import Kind
+from .spans import Span
+
+if TYPE_CHECKING:
+    from .handle import Handle
+    from .tree import Node
+    from .vfs import Vfs
+
+STEP = 1 << 20
+
+
+class Publish(enum.Enum):
+    """What a staged upload does to the file of its name."""
+
+    REPLACE = "replace"
+    OVERLAY = "overlay"
+    """Written over the existing file from an offset (REST n, STOR); what lies behind it stays."""
+    APPEND = "append"
+
+
+@final
+class Stage:
+    """An upload under way. Ended by exactly one `commit` or `discard`; a `commit` that fails can be discarded."""
+
+    __slots__ = ("_item", "_open", "_vfs")
+
+    def __init__(self, vfs: Vfs, item: Item) -> None:
+        self._vfs = vfs
+        self._item = item
+        self._open = True
+        vfs.store.acquire(item)
+
+    def fileno(self) -> int:
+        """Where to write, with pwrite(2), from any thread, until `commit` or `discard` is called."""
+        return self._item.fd
+
+    def wrote(self, start: int, stop: int) -> None:
+        """Say which bytes were written, now and then. Not a checkpoint; on the trio thread."""
+        if self._open:
+            self._vfs.store.staged(self._item, Span(start, stop))
+
+    async def reserve(self, count: int) -> None:
+        """Return when there is room for ``count`` more bytes; NoSpace if there will be none."""
+        await self._vfs.make_room(count)
+
+    async def commit(
+        self, parent: Node, name: str, *, size: int, how: Publish, offset: int = 0, mtime_ns: int | None = None
+    ) -> Node:
+        """Publish the first ``size`` bytes; when it returns they are synced to the disk and will be uploaded."""
+        if not self._open:
+            raise BadHandle(name)
+        item = self._item
+        self._vfs.store.staged(item, Span(0, size))
+        if how is not Publish.REPLACE:
+            try:
+                found = await self._vfs.lookup(parent, name)
+            except FileNotFoundError:
+                found = None
+            if found is not None and found.kind is Kind.FILE:
+                return await self._overlay(found, size, None if how is Publish.APPEND else offset, mtime_ns)
+            if offset:
+                await self._shift(size, offset)
+                size += offset
+        self._vfs.store.truncate(item, size)
+        if mtime_ns is not None:
+            item.row.mtime_ns = mtime_ns
+        await trio.to_thread.run_sync(self._vfs.store.sync, item)
+        node = await self._vfs.publish(item, parent, name)
+        await trio.to_thread.run_sync(self._vfs.store.index.sync)
+        self._end()
+        return node
+
+    async def _overlay(self, node: Node, size: int, offset: int | None, mtime_ns: int | None) -> Node:
+        from .handle import OpenFlags
+
+        handle = await self._vfs.open(node, OpenFlags.READ | OpenFlags.WRITE)
+        try:
+            await self._copy(handle, size, handle.size if offset is None else offset)
+            await handle.fsync()
+        finally:
+            await handle.close()
+        if mtime_ns is not None:
+            await self._vfs.set_mtime(node, mtime_ns)
+        self._vfs.content_changed(node)
+        await self.discard()
+        return node
+
+    async def _copy(self, handle: Handle, size: int, offset: int) -> None:
+        for done in range(0, size, STEP):
+            await handle.write(offset + done, os.pread(self._item.fd, min(STEP, size - done), done))
+            await trio.lowlevel.checkpoint()
+
+    async def _shift(self, size: int, offset: int) -> None:
+        """REST beyond the end of nothing: what was received starts at ``offset``, zeros before it."""
+        for start in reversed(range(0, size, STEP)):
+            data = os.pread(self._item.fd, min(STEP, size - start), start)
+            self._vfs.store.write(self._item, offset + start, data)
+            await trio.lowlevel.checkpoint()
+        self._vfs.store.write(self._item, 0, bytes(min(offset, STEP)))
+        for start in range(STEP, offset, STEP):
+            self._vfs.store.write(self._item, start, bytes(min(STEP, offset - start)))
+
+    async def discard(self) -> None:
+        """Forget the upload; nothing was published. Not a checkpoint."""
+        if self._open:
+            self._end()
+
+    def _end(self) -> None:
+        self._open = False
+        self._vfs.store.release(self._item)

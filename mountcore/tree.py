@@ -1,0 +1,294 @@
+"""The tree of names: nodes, and the directory cache. Used by the Vfs alone; front ends hold its nodes.
+
+A directory's listing is fetched whole, believed for ``cache_time`` and then fetched again at the next use.
+A complete listing answers names that do not exist without asking the remote. What was changed here is
+visible at once: a node with local bytes, or one made or removed while a listing was on its way, wins over
+what the listing says. A remote that cannot be reached never empties a directory: an old listing is kept and
+used, marked stale; without one, the error goes to the caller.
+
+Concurrency: trio thread only. Only `Tree.load` is a checkpoint; concurrent loads of one directory share one
+request.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
+from typing import final
+
+import trio
+
+from .cache.item import Item
+from .cache.store import Store
+from .errors import NotDirectory, NotFound, TimedOut, Unreachable
+from .remotes.protocol import Entry, Kind, Remote, Version
+from .settings import TreeSettings
+
+log = logging.getLogger(__name__)
+
+ROOT_INODE = 1
+RETRY_STALE = 10.0
+"""Seconds that a listing which could not be renewed is used before the remote is asked again."""
+
+
+@final
+class Node:
+    """A name: a file, directory or symlink. Its inode number stays as long as the node lives."""
+
+    __slots__ = (
+        "__weakref__",
+        "children",
+        "edits",
+        "inode",
+        "item",
+        "kind",
+        "listed_at",
+        "loading",
+        "mode",
+        "mtime_ns",
+        "name",
+        "parent",
+        "size",
+        "stale",
+        "target",
+        "version",
+    )  # fmt: skip
+
+    def __init__(self, inode: int, parent: Node | None, name: str, kind: Kind) -> None:
+        self.inode = inode
+        self.parent = parent
+        """None for the root, and for what was unlinked."""
+        self.name = name
+        self.kind = kind
+        self.size = 0
+        self.mtime_ns = 0
+        self.mode: int | None = None
+        self.target = ""
+        self.version: Version | None = None
+        """What the remote holds under this name; None while it holds nothing."""
+        self.item: Item | None = None
+        """Set while the content is open, or not yet at the remote."""
+        self.children: dict[str, Node] | None = None
+        """Names below; None until listed, and in files."""
+        self.listed_at = float("-inf")
+        self.stale = False
+        self.loading: trio.Event | None = None
+        self.edits: set[str] | None = None
+        """Names changed here while a listing is on its way."""
+
+    def __repr__(self) -> str:
+        return f"<Node {self.inode} {self.kind.value} {self.path()!r}>"
+
+    def path(self) -> str:
+        """Relative to the root; "" for the root, and for what has no name any more."""
+        parts: list[str] = []
+        node = self
+        while node.parent is not None:
+            parts.append(node.name)
+            node = node.parent
+        return "/".join(reversed(parts))
+
+    @property
+    def linked(self) -> bool:
+        """Whether it still has a name."""
+        return self.parent is not None or self.inode == ROOT_INODE
+
+
+Listener = Callable[[Node, str, Node | None, bool], None]
+"""What a listing changed: directory, name, the node now or None, whether its content changed."""
+
+
+@final
+class Tree:
+    """All nodes that are known."""
+
+    def __init__(self, remote: Remote, store: Store, settings: TreeSettings, listener: Listener) -> None:
+        self._remote = remote
+        self._store = store
+        self._settings = settings
+        self._listener = listener
+        self._inodes = itertools.count(ROOT_INODE)
+        self.root = self._make(None, "", Kind.DIRECTORY)
+        self.root.mtime_ns = time.time_ns()
+
+    def _make(self, parent: Node | None, name: str, kind: Kind) -> Node:
+        return Node(next(self._inodes), parent, name, kind)
+
+    # changes made here
+
+    def add(self, parent: Node, name: str, kind: Kind) -> Node:
+        """A new node under a listed directory, replacing whatever had the name."""
+        node = self._make(parent, name, kind)
+        node.mtime_ns = parent.mtime_ns = time.time_ns()
+        if kind is Kind.DIRECTORY:  # just made, so it is empty and we know it
+            node.children = {}
+            node.listed_at = trio.current_time()
+        self._put(parent, name, node)
+        return node
+
+    def remove(self, node: Node) -> None:
+        """The node loses its name."""
+        parent = node.parent
+        if parent is None:
+            return
+        if parent.children is not None and parent.children.get(node.name) is node:
+            del parent.children[node.name]
+        self._edited(parent, node.name)
+        parent.mtime_ns = time.time_ns()
+        node.parent = None
+
+    def move(self, node: Node, parent: Node, name: str) -> None:
+        """The node gets another name; whoever had it loses it."""
+        if (loser := (parent.children or {}).get(name)) is not None and loser is not node:
+            self.remove(loser)
+        self.remove(node)
+        node.parent, node.name = parent, name
+        self._put(parent, name, node)
+        parent.mtime_ns = time.time_ns()
+
+    def _put(self, parent: Node, name: str, node: Node) -> None:
+        assert parent.children is not None, "only a listed directory is changed"
+        if (loser := parent.children.get(name)) is not None and loser is not node:
+            loser.parent = None
+        parent.children[name] = node
+        self._edited(parent, name)
+
+    def _edited(self, parent: Node, name: str) -> None:
+        if parent.edits is not None:
+            parent.edits.add(name)
+
+    # the directory cache
+
+    def fresh(self, directory: Node) -> bool:
+        """Whether the listing need not be fetched again."""
+        if directory.children is None:
+            return False
+        lifetime = RETRY_STALE if directory.stale else self._settings.cache_time
+        return lifetime is None or trio.current_time() - directory.listed_at < lifetime
+
+    def forget(self, directory: Node) -> None:
+        """Believe no listing at or below a directory any more; nodes stay, and so do their numbers."""
+        for node in self._walk(directory):
+            node.listed_at = float("-inf")
+
+    def _walk(self, directory: Node) -> Iterator[Node]:
+        yield directory
+        for child in (directory.children or {}).values():
+            if child.kind is Kind.DIRECTORY:
+                yield from self._walk(child)
+
+    async def load(self, directory: Node) -> dict[str, Node]:
+        """The children, from the cache while it is fresh, else from the remote."""
+        if directory.kind is not Kind.DIRECTORY:
+            raise NotDirectory(directory.path())
+        while not self.fresh(directory):
+            if directory.loading is not None:
+                seen = directory.listed_at
+                await directory.loading.wait()
+                if directory.listed_at != seen:
+                    break
+                continue  # the other one failed: ask, and perhaps fail, for oneself
+            if not directory.linked:
+                raise NotFound(directory.name)
+            directory.loading, directory.edits = trio.Event(), set()
+            try:
+                await self._fetch(directory)
+            finally:
+                directory.loading.set()
+                directory.loading = directory.edits = None
+            break
+        assert directory.children is not None
+        return directory.children
+
+    async def _fetch(self, directory: Node) -> None:
+        path = directory.path()
+        entries: dict[str, Entry] = {}
+        try:
+            async with aclosing(self._remote.list(path)) as listing:  # type: ignore[type-var]
+                async for entry in listing:
+                    entries[entry.name] = entry
+        except (Unreachable, TimedOut) as problem:
+            if directory.children is None:
+                raise
+            log.warning("the listing of /%s is stale: %s", path, problem)
+            directory.stale = True
+            directory.listed_at = trio.current_time()
+            return
+        except NotFound:
+            if directory.parent is not None and not directory.children:
+                self.remove(directory)
+            raise
+        if directory.path() == path:
+            self._merge(directory, entries)
+
+    def _merge(self, directory: Node, entries: dict[str, Entry]) -> None:
+        edits = directory.edits or set()
+        before = directory.children if directory.children is not None else {}
+        first = directory.children is None
+        directory.children = before
+        for name, entry in entries.items():
+            if name in edits:
+                continue
+            node = before.get(name)
+            if node is None or node.kind is not entry.kind:
+                if node is not None and node.item is not None and node.item.dirty:
+                    continue
+                if node is not None:
+                    node.parent = None
+                node = before[name] = self._make(directory, name, entry.kind)
+                self._apply(node, entry)
+                if not first:
+                    self._listener(directory, name, node, False)
+            elif self._apply(node, entry):
+                self._listener(directory, name, node, True)
+        for name in [n for n in before if n not in entries and n not in edits]:
+            node = before[name]
+            if node.item is not None and node.item.dirty:
+                node.version = None
+                continue
+            del before[name]
+            node.parent = None
+            self._listener(directory, name, None, False)
+        self._adopt_dirty(directory)
+        directory.stale = False
+        directory.listed_at = trio.current_time()
+
+    def _apply(self, node: Node, entry: Entry) -> bool:
+        """Take over what the remote says of a node; answers whether the content is another one."""
+        old, new = node.version, entry.version
+        changed = node.kind is Kind.FILE and old is not None and not old.matches(new)
+        if old is not None and not changed and old.resolution_ns < new.resolution_ns:
+            new = old  # a coarser view of the same version: keep the exact one
+        if node.kind is Kind.FILE:
+            node.version = new
+        node.size = entry.size
+        if entry.mtime_ns is not None:
+            node.mtime_ns = new.mtime_ns if node.kind is Kind.FILE and new.mtime_ns is not None else entry.mtime_ns
+        elif not node.mtime_ns:
+            node.mtime_ns = time.time_ns()
+        node.mode, node.target = entry.mode, entry.target
+        return changed
+
+    def _adopt_dirty(self, directory: Node) -> None:
+        """Files that are only here, because a former process did not get to upload them."""
+        prefix = directory.path()
+        prefix = prefix + "/" if prefix else ""
+        assert directory.children is not None
+        for item in self._store.dirty_items():
+            if not item.path.startswith(prefix):
+                continue
+            name, _, below = item.path[len(prefix) :].partition("/")
+            node = directory.children.get(name)
+            if below:
+                if node is None:  # its directory is gone at the remote; the upload makes it again
+                    node = directory.children[name] = self._make(directory, name, Kind.DIRECTORY)
+                    node.children, node.mtime_ns = {}, time.time_ns()
+                    node.listed_at = trio.current_time()
+                    self._adopt_dirty(node)
+            elif node is None or (node.kind is Kind.FILE and node.item is None):
+                if node is None:
+                    node = directory.children[name] = self._make(directory, name, Kind.FILE)
+                node.item = item

@@ -1,0 +1,766 @@
+"""The file system that the front ends see: names, attributes, opening, changing. One per storage.
+
+Used by the FUSE and the FTP front end and by the commands, all on the trio thread (foreign threads through
+:mod:`.portal`). Every method that is ``async`` is a checkpoint unless it says otherwise, and raises the
+errors of :mod:`.errors`.
+
+Concurrency: changes of a name hold a lock on that name alone, taken in a fixed order; there is no lock on
+the tree, a directory or a file. Data operations need no lock: see :mod:`.cache.item`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import socket
+import stat
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import final
+
+import trio
+
+from .accounting import Counters, Upload, VfsSnapshot
+from .cache.evict import Evictor
+from .cache.fetch import Fetcher
+from .cache.item import Item
+from .cache.store import Store
+from .cache.writeback import WriteBack
+from .errors import (
+    CrossDevice,
+    Exists,
+    InvalidName,
+    IsDirectory,
+    NameTooLong,
+    NoSpace,
+    NotDirectory,
+    NotEmpty,
+    NotFound,
+    ReadOnly,
+    StorageError,
+    Unsupported,
+)
+from .handle import Handle, OpenFlags
+from .remotes.protocol import Entry, Kind, Remote, RenameScope, Usage
+from .settings import OnConflict, VfsSettings
+from .stage import Stage
+from .tree import Node, Tree
+
+__all__ = ["ORIGIN", "Attributes", "Change", "ChangeKind", "Handle", "Node", "OpenFlags", "StatFs", "Vfs"]
+
+log = logging.getLogger(__name__)
+
+ORIGIN: ContextVar[object] = ContextVar("origin", default=None)
+"""Who is changing things: a front end sets it for its tasks, and finds it in `Change.origin`."""
+
+UNKNOWN_SPACE = 1 << 50
+"""What `statfs` shows as total where the remote does not say: 1 PiB, like rclone."""
+ROOM_PATIENCE = 30.0
+"""Seconds that a write over the cache's bound waits for uploads that make room."""
+
+
+class ChangeKind(enum.Enum):
+    """What changed."""
+
+    ENTRY = "entry"
+    """A name appeared, went, or stands for something else now."""
+    CONTENT = "content"
+    ATTRIBUTES = "attributes"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change, told to those who subscribed. ``parent`` is 0 for a file without a name."""
+
+    what: ChangeKind
+    parent: int
+    name: str
+    inode: int
+    """0 where the name went."""
+    origin: object
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What stat(2) shows. ``mode`` has the type bits."""
+
+    inode: int
+    kind: Kind
+    mode: int
+    size: int
+    mtime_ns: int
+    atime_ns: int
+    ctime_ns: int
+    uid: int
+    gid: int
+    nlink: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatFs:
+    """Room in bytes; never negative."""
+
+    total: int
+    used: int
+    free: int
+    files: int = 1_000_000_000
+
+
+_TYPE_BITS = {Kind.FILE: stat.S_IFREG, Kind.DIRECTORY: stat.S_IFDIR, Kind.SYMLINK: stat.S_IFLNK}
+
+
+@final
+class _NameLock:
+    __slots__ = ("lock", "users")
+
+    def __init__(self) -> None:
+        self.lock = trio.Lock()
+        self.users = 0
+
+
+@final
+class Vfs:
+    """A remote as a file system. Made by :meth:`mountcore.service.Core.attach`."""
+
+    def __init__(self, remote: Remote, store: Store, settings: VfsSettings, nursery: trio.Nursery) -> None:
+        self.remote = remote
+        self.store = store
+        self.settings = settings
+        self.counters = Counters()
+        self.tree = Tree(remote, store, settings.tree, self._listing_changed)
+        self.fetcher = Fetcher(remote, store, settings.read, self.counters, nursery)
+        self.writeback = WriteBack(
+            remote, store, self.fetcher, settings.cache, self.counters, nursery, self._stored, self._conflict
+        )
+        self.evictor = Evictor(store, settings.cache)
+        self.bounded = settings.cache.max_size is not None or settings.cache.min_free_space is not None
+        self._nursery = nursery
+        self._listeners: list[Callable[[Change], None]] = []
+        self._locks: dict[tuple[int, str], _NameLock] = {}
+        self._nodes: dict[int, Node] = {}
+        self._usage: tuple[float, Usage] | None = None
+        self._usage_asked = False
+        self._usage_known = trio.Event()
+
+    @property
+    def root(self) -> Node:
+        """The directory that the remote is rooted at."""
+        return self.tree.root
+
+    def start(self, root: Entry) -> None:
+        """Begin: ``root`` is what the remote said of its root. Takes up what a former process left."""
+        if root.mtime_ns:
+            self.root.mtime_ns = root.mtime_ns
+        left = self.store.dirty_items()
+        for item in left:
+            if item.row.promise == 0:
+                self._rescue_interrupted(item)
+            self.writeback.schedule(item, 0.0)
+        if left:
+            log.info("%d files from an earlier run are still to be uploaded", len(left))
+        self._nursery.start_soon(self.writeback.run)
+        self._nursery.start_soon(self.evictor.run)
+
+    def _rescue_interrupted(self, item: Item) -> None:
+        """Nobody was ever told that this content is complete: it must not replace what is at the remote."""
+        path = _beside(item.path, "interrupted")
+        log.warning("%s was being written when the last run ended; what there is of it is kept as %s", item.path, path)
+        item.row.base = item.row.attempt = None
+        self.store.publish(item, path)
+
+    # attributes
+
+    def attributes(self, node: Node) -> Attributes:
+        """What stat(2) shows now. Not a checkpoint, no network."""
+        owner, item = self.settings.owner, node.item
+        size, mtime = node.size, node.mtime_ns
+        if item is not None:
+            size = item.size
+            mtime = item.row.mtime_ns or mtime
+        if node.mode is not None:
+            perms = node.mode
+        elif node.kind is Kind.DIRECTORY:
+            perms = owner.dir_perms & ~owner.umask
+        else:
+            perms = owner.file_perms & ~owner.umask
+        return Attributes(
+            node.inode, node.kind, _TYPE_BITS[node.kind] | perms, size, mtime, mtime, mtime, owner.uid, owner.gid,
+            2 if node.kind is Kind.DIRECTORY else 1 if node.linked else 0,
+        )  # fmt: skip
+
+    # names
+
+    async def lookup(self, parent: Node, name: str) -> Node:
+        """The node of a name; NotFound when the directory does not have it."""
+        node = (await self.tree.load(parent)).get(name)
+        if node is None:
+            raise NotFound(_join(parent.path(), name))
+        return node
+
+    async def resolve(self, path: str) -> Node:
+        """The node of a path from the root."""
+        node = self.root
+        for name in path.split("/") if path else ():
+            node = await self.lookup(node, name)
+        return node
+
+    async def children(self, directory: Node) -> Sequence[Node]:
+        """All entries of a directory, as they are now."""
+        return list((await self.tree.load(directory)).values())
+
+    async def readlink(self, node: Node) -> str:
+        """Where a symlink points. Not a checkpoint."""
+        if node.kind is not Kind.SYMLINK:
+            raise InvalidName(node.path(), "not a symbolic link")
+        return node.target
+
+    async def refresh(self, directory: Node | None = None) -> None:
+        """Believe no listing at or below a directory (the root unless given). Not a checkpoint."""
+        self.tree.forget(directory or self.root)
+
+    # files
+
+    async def open(self, node: Node, flags: OpenFlags) -> Handle:
+        """Open a file. With TRUNCATE it is empty afterwards."""
+        if node.kind is Kind.DIRECTORY:
+            raise IsDirectory(node.path())
+        if node.kind is not Kind.FILE:
+            raise Unsupported(node.path(), "not a regular file")
+        if flags.changes:
+            self._writable(node.path())
+        handle = Handle(self, node, self._item_of(node), flags)
+        if flags & OpenFlags.TRUNCATE and handle.size:
+            try:
+                await handle.truncate(0)
+            except BaseException:
+                await handle.close()
+                raise
+        return handle
+
+    async def create(self, parent: Node, name: str, flags: OpenFlags, *, exclusive: bool) -> Handle:
+        """Open a file, making it if there is none; Exists if there is one and ``exclusive``."""
+        path = self._new_name(parent, name)
+        self._writable(path)
+        async with self._names((parent, name)):
+            found = (await self.tree.load(parent)).get(name)
+            if found is None:
+                item = self.store.new(path, base=None, dirty=True)
+                node = self.tree.add(parent, name, Kind.FILE)
+                self._attach(node, item)
+                self.writeback.opened(item)
+                self._tell(ChangeKind.ENTRY, parent, name, node)
+                return Handle(self, node, item, flags | OpenFlags.WRITE)
+        if exclusive:
+            raise Exists(path)
+        return await self.open(found, flags)
+
+    async def truncate(self, node: Node, size: int) -> None:
+        """Set the length of a file that need not be open."""
+        handle = await self.open(node, OpenFlags.WRITE)
+        try:
+            await handle.truncate(size)
+            await handle.flush()
+        finally:
+            await handle.close()
+        self._tell_node(ChangeKind.CONTENT, node)
+
+    async def set_mtime(self, node: Node, mtime_ns: int) -> None:
+        """Set the modification time; where the remote cannot keep it, it is shown until the node is forgotten."""
+        self._writable(node.path())
+        item = node.item
+        if item is not None and item.dirty:
+            await self.writeback.withdraw(item)
+            if item.dirty:
+                item.row.mtime_ns = mtime_ns
+                self.store.save(item)
+                self._upload_later(item)
+                self._tell_node(ChangeKind.ATTRIBUTES, node)
+                return
+        if node.kind is Kind.FILE and node.version is not None and self.remote.caps.set_mtime and node.linked:
+            entry = await self.remote.set_mtime(node.path(), mtime_ns)
+            cached = node.item or self.store.get(node.path())
+            if cached is not None and not cached.dirty and cached.row.base is not None:
+                cached.row.base, cached.row.mtime_ns = entry.version, entry.mtime_ns
+                self.store.save(cached)
+            node.version = entry.version
+            mtime_ns = entry.mtime_ns or mtime_ns
+        elif node.item is not None:
+            node.item.row.mtime_ns = mtime_ns
+        node.mtime_ns = mtime_ns
+        self._tell_node(ChangeKind.ATTRIBUTES, node)
+
+    async def stage(self) -> Stage:
+        """A file without a name, to be published whole. Not a checkpoint."""
+        if self.settings.read_only:
+            raise ReadOnly("")
+        return Stage(self, self.store.new(None, base=None, dirty=True))
+
+    # changing names
+
+    async def mkdir(self, parent: Node, name: str) -> Node:
+        """Make a directory, at the remote too."""
+        path = self._new_name(parent, name)
+        self._writable(path)
+        async with self._names((parent, name)):
+            if name in await self.tree.load(parent):
+                raise Exists(path)
+            await self.remote.mkdir(path)
+            node = self.tree.add(parent, name, Kind.DIRECTORY)
+        self._tell(ChangeKind.ENTRY, parent, name, node)
+        return node
+
+    async def unlink(self, parent: Node, name: str) -> None:
+        """Delete a file or symlink. Handles that are open keep working until they are closed."""
+        self._writable(_join(parent.path(), name))
+        async with self._names((parent, name)):
+            node = await self.lookup(parent, name)
+            if node.kind is Kind.DIRECTORY:
+                raise IsDirectory(node.path())
+            path = node.path()
+            item = self._cached(node)
+            if item is not None:
+                await self.writeback.withdraw(item)
+                await self._preserve(item)
+            try:
+                if self._stored_at_remote(node, item):
+                    with contextlib.suppress(NotFound):
+                        await self.remote.remove(path)
+            except BaseException:
+                if item is not None:
+                    self._upload_later(item)
+                raise
+            self.tree.remove(node)
+            if item is not None:
+                self._lose(item)
+                self.store.unlink(item)
+        self._tell(ChangeKind.ENTRY, parent, name, None, gone=node)
+
+    async def rmdir(self, parent: Node, name: str) -> None:
+        """Remove an empty directory."""
+        self._writable(_join(parent.path(), name))
+        async with self._names((parent, name)):
+            node = await self.lookup(parent, name)
+            await self._remove_directory(node)
+        self._tell(ChangeKind.ENTRY, parent, name, None, gone=node)
+
+    async def rename(
+        self, parent: Node, name: str, new_parent: Node, new_name: str, *, replace: bool = True
+    ) -> None:
+        """Rename a file or directory, replacing a file or an empty directory of the new name if ``replace``.
+
+        CrossDevice where the remote cannot rename what it holds; programs then copy and delete.
+        """
+        new_path = self._new_name(new_parent, new_name)
+        self._writable(new_path)
+        if parent is new_parent and name == new_name:
+            await self.lookup(parent, name)
+            return
+        async with self._names((parent, name), (new_parent, new_name)):
+            node = await self.lookup(parent, name)
+            target = (await self.tree.load(new_parent)).get(new_name)
+            if target is not None and not replace:
+                raise Exists(new_path)
+            ancestor: Node | None = new_parent
+            while ancestor is not None:
+                if ancestor is node:
+                    raise InvalidName(new_path, "a directory cannot be moved into itself")
+                ancestor = ancestor.parent
+            if node.kind is Kind.DIRECTORY:
+                if target is not None and target.kind is not Kind.DIRECTORY:
+                    raise NotDirectory(new_path)
+                await self._rename_directory(node, target, new_parent, new_name)
+            else:
+                if target is not None and target.kind is Kind.DIRECTORY:
+                    raise IsDirectory(new_path)
+                await self._rename_file(node, target, new_parent, new_name)
+        self._tell(ChangeKind.ENTRY, parent, name, None)
+        self._tell(ChangeKind.ENTRY, new_parent, new_name, node, gone=target)
+
+    async def _rename_file(self, node: Node, target: Node | None, parent: Node, name: str) -> None:
+        old, new = node.path(), _join(parent.path(), name)
+        item = self._cached(node)
+        loser = self._cached(target) if target is not None else None
+        if item is not None:
+            await self.writeback.withdraw(item)
+        if loser is not None:
+            await self.writeback.withdraw(loser)
+            await self._preserve(loser)
+        try:
+            moved = self._stored_at_remote(node, item) and await self._rename_at_remote(old, new, target)
+            if moved and self.remote.caps.tags:
+                self._apply_moved(node, item, await self.remote.stat(new))
+        except BaseException:
+            for kept in (item, loser):
+                if kept is not None:
+                    self._upload_later(kept)
+            raise
+        if item is not None:
+            self.fetcher.stop(item)
+            if not moved:  # the upload that comes replaces what has the name now
+                item.row.base = target.version if target is not None else None
+        if not moved:
+            node.version = target.version if target is not None else None
+        if loser is not None:
+            self._lose(loser)
+        if item is not None:
+            self.store.publish(item, new)
+        elif loser is not None:
+            self.store.unlink(loser)
+        self.tree.move(node, parent, name)
+        if item is not None:
+            self._upload_later(item)
+
+    async def _rename_at_remote(self, old: str, new: str, target: Node | None) -> bool:
+        """Answers False when the remote turned out not to have it."""
+        caps = self.remote.caps
+        if caps.rename is RenameScope.NONE:
+            raise CrossDevice(old)
+        if target is not None and target.version is not None and not caps.rename_replaces:
+            with contextlib.suppress(NotFound):
+                await self.remote.remove(new)
+        try:
+            await self.remote.rename(old, new)
+        except NotFound:
+            return False
+        return True
+
+    def _apply_moved(self, node: Node, item: Item | None, entry: Entry) -> None:
+        node.version = entry.version
+        if item is not None and item.row.base is not None:
+            item.row.base = entry.version
+
+    async def _rename_directory(self, node: Node, target: Node | None, parent: Node, name: str) -> None:
+        old, new = node.path(), _join(parent.path(), name)
+        if self.remote.caps.rename is not RenameScope.TREE:
+            raise CrossDevice(old)
+        if target is not None:
+            await self._remove_directory(target)
+        below = [i for i in self.store.dirty_items() if i.path.startswith(old + "/")]
+        async with self.writeback.paused(below):
+            for item in self.store.loaded_below(old):
+                self.fetcher.stop(item)
+            await self.remote.rename(old, new)
+            self.store.rename_tree(old, new)
+            self.tree.move(node, parent, name)
+
+    async def _remove_directory(self, node: Node) -> None:
+        if node.kind is not Kind.DIRECTORY:
+            raise NotDirectory(node.path())
+        if await self.tree.load(node):
+            raise NotEmpty(node.path())
+        try:
+            await self.remote.rmdir(node.path())
+        except NotEmpty:
+            self.tree.forget(node)
+            raise
+        except NotFound:
+            pass
+        self.tree.remove(node)
+
+    # the remote's room
+
+    async def statfs(self) -> StatFs:
+        """Room, as the remote said within the directory cache time; asks in the background, waits a second at most."""
+        age = self.settings.tree.cache_time
+        if self._usage is None or (age is not None and trio.current_time() - self._usage[0] > age):
+            if not self._usage_asked:
+                self._usage_asked = True
+                self._nursery.start_soon(self._ask_usage)
+            if self._usage is None:
+                with trio.move_on_after(1):
+                    await self._usage_known.wait()
+        usage = self._usage[1] if self._usage else Usage()
+        total, used, free = usage.total, usage.used, usage.free
+        if total is None:
+            total = (free if free is not None else UNKNOWN_SPACE) + (used or 0)
+        if self.settings.total_size is not None:
+            total = self.settings.total_size
+        if used is None:
+            used = max(0, total - free) if free is not None else 0
+        if free is None or self.settings.total_size is not None:
+            free = max(0, total - used)
+        return StatFs(max(total, 0), max(used, 0), max(min(free, total), 0))
+
+    async def _ask_usage(self) -> None:
+        usage = Usage()
+        try:
+            usage = await self.remote.usage()
+        except Unsupported:
+            pass
+        except StorageError as problem:
+            log.info("the remote does not say how much room there is: %s", problem)
+        finally:
+            self._usage_asked = False
+        self._usage = (trio.current_time(), usage)
+        self._usage_known.set()
+
+    # following
+
+    def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
+        """Be told of every change, on the trio thread; must not block. Answers how to stop that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    async def drain(self, attempts: int = 3) -> tuple[Upload, ...]:
+        """Upload everything now; answers what could not be stored after that many more tries each."""
+        return await self.writeback.drain(attempts)
+
+    def snapshot(self) -> VfsSnapshot:
+        """What is going on, as a value. Not a checkpoint."""
+        c = self.counters
+        return VfsSnapshot(
+            identity=self.remote.identity, uploads=self.writeback.uploads(), cached_bytes=self.store.held,
+            open_files=self.store.open_files(), hits=c.hits, misses=c.misses, fetched_bytes=c.fetched_bytes,
+            uploaded_bytes=c.uploaded_bytes, uploaded_files=c.uploaded_files, streams=self.fetcher.active,
+            errors=c.errors,
+        )  # fmt: skip
+
+    # for handles and stages
+
+    async def make_dirty(self, item: Item) -> None:
+        """Before local bytes: no upload runs, nothing is scheduled, and the index knows."""
+        await self.writeback.withdraw(item)
+        if not item.dirty:
+            self.store.mark_dirty(item)
+        if item.row.path is not None:
+            self.writeback.opened(item)
+
+    async def make_room(self, count: int) -> None:
+        """Wait until the cache may hold ``count`` bytes more; NoSpace when uploads do not make room in time."""
+        if not self.bounded or self.evictor.over() + count <= 0:
+            return
+        with trio.move_on_after(ROOM_PATIENCE):
+            while self.evictor.over() + count > 0:
+                if self.evictor.make_room(self.evictor.over() + count):
+                    continue
+                if not self.writeback.uploads():
+                    break
+                self.writeback.hurry()
+                await self.writeback.changed()
+            else:
+                return
+        raise NoSpace("", "the cache is full of files that are not uploaded yet")
+
+    def released(self, node: Node) -> None:
+        """A handle on the node was closed."""
+        item = node.item
+        if item is not None and not item.handles and not item.dirty:
+            self._detach(node)
+
+    async def publish(self, stage_item: Item, parent: Node, name: str) -> Node:
+        """A staged item becomes the file of this name; for :class:`Stage`."""
+        path = self._new_name(parent, name)
+        self._writable(path)
+        async with self._names((parent, name)):
+            target = (await self.tree.load(parent)).get(name)
+            if target is not None and target.kind is not Kind.FILE:
+                raise IsDirectory(path)
+            loser = self._cached(target) if target is not None else None
+            if loser is not None:
+                await self.writeback.withdraw(loser)
+                await self._preserve(loser)
+            stage_item.row.base = target.version if target is not None else None
+            stage_item.row.promise = 2
+            self.store.publish(stage_item, path)
+            if loser is not None:
+                self._lose(loser)
+            node = self.tree.add(parent, name, Kind.FILE)
+            node.version = stage_item.row.base
+            self._attach(node, stage_item)
+            self.writeback.schedule(stage_item)
+        self._tell(ChangeKind.ENTRY, parent, name, node, gone=target)
+        return node
+
+    def content_changed(self, node: Node) -> None:
+        """Bytes of the node changed by a way that readers of it cannot see themselves."""
+        self._tell_node(ChangeKind.CONTENT, node)
+
+    # inside
+
+    def _item_of(self, node: Node) -> Item:
+        item = node.item
+        if item is None:
+            path = node.path()
+            item = self.store.get(path)
+            if item is None:
+                item = self.store.new(path, base=node.version, dirty=False)
+            elif not item.dirty and (
+                item.row.base is None or node.version is None or not item.row.base.matches(node.version)
+            ):
+                self.store.rebase(item, node.version)
+            self._attach(node, item)
+        return item
+
+    def _cached(self, node: Node) -> Item | None:
+        return node.item or (self.store.get(node.path()) if node.kind is Kind.FILE else None)
+
+    def _attach(self, node: Node, item: Item) -> None:
+        node.item = item
+        self._nodes[item.id] = node
+
+    def _detach(self, node: Node) -> None:
+        item = node.item
+        if item is not None:
+            node.size = item.size
+            if item.row.mtime_ns is not None:
+                node.mtime_ns = item.row.mtime_ns
+            node.item = None
+            self._nodes.pop(item.id, None)
+
+    def _stored_at_remote(self, node: Node, item: Item | None) -> bool:
+        """Whether the remote has, or may have, something under the node's name."""
+        if node.kind is Kind.SYMLINK:
+            return True
+        return node.version is not None or (item is not None and item.row.attempt is not None)
+
+    async def _preserve(self, item: Item) -> None:
+        """Its name is about to go while it is open: fetch what is not here, so that it stays readable."""
+        if item.handles and not item.complete:
+            await self.fetcher.ensure(item, 0, item.size)
+
+    def _lose(self, item: Item) -> None:
+        """The item is about to lose its name."""
+        self.fetcher.stop(item)
+        self.writeback.discard(item)
+
+    def _upload_later(self, item: Item) -> None:
+        if item.dirty and item.row.path is not None and not item.writers:
+            self.writeback.schedule(item)
+
+    def _writable(self, path: str) -> None:
+        if self.settings.read_only:
+            raise ReadOnly(path)
+
+    def _new_name(self, parent: Node, name: str) -> str:
+        if parent.kind is not Kind.DIRECTORY:
+            raise NotDirectory(parent.path())
+        if not parent.linked:
+            raise NotFound(name)
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise InvalidName(name)
+        if len(name.encode("utf-8", "surrogateescape")) > 255:
+            raise NameTooLong(name)
+        return _join(parent.path(), name)
+
+    @asynccontextmanager
+    async def _names(self, *names: tuple[Node, str]) -> AsyncIterator[None]:
+        """Be the only one who changes these names."""
+        keys = sorted({(parent.inode, name) for parent, name in names})
+        taken: list[_NameLock] = []
+        try:
+            for key in keys:
+                entry = self._locks.setdefault(key, _NameLock())
+                entry.users += 1
+                taken.append(entry)
+            for entry in taken:
+                await entry.lock.acquire()
+            yield
+        finally:
+            for key, entry in zip(keys, taken, strict=False):
+                if entry.lock.statistics().owner is trio.lowlevel.current_task():
+                    entry.lock.release()
+                entry.users -= 1
+                if not entry.users:
+                    del self._locks[key]
+
+    def _tell(
+        self, what: ChangeKind, parent: Node, name: str, node: Node | None, gone: Node | None = None
+    ) -> None:
+        change = Change(what, parent.inode, name, node.inode if node else 0, ORIGIN.get())
+        for listener in self._listeners:
+            listener(change)
+        if gone is not None:
+            self._tell_node(ChangeKind.ATTRIBUTES, gone)
+
+    def _tell_node(self, what: ChangeKind, node: Node) -> None:
+        change = Change(what, node.parent.inode if node.parent else 0, node.name, node.inode, ORIGIN.get())
+        for listener in self._listeners:
+            listener(change)
+
+    def _listing_changed(self, directory: Node, name: str, node: Node | None, content: bool) -> None:
+        """The tree found that the remote is different from what was known: nobody here did that."""
+        token = ORIGIN.set(None)
+        try:
+            if node is not None and content:
+                item = node.item
+                if item is not None and not item.dirty:
+                    self.fetcher.stop(item)
+                    self.store.rebase(item, node.version)
+                self._tell_node(ChangeKind.CONTENT, node)
+            else:
+                self._tell(ChangeKind.ENTRY, directory, name, node)
+        finally:
+            ORIGIN.reset(token)
+
+    def _stored(self, item: Item, entry: Entry) -> None:
+        """An upload ended well."""
+        node = self._nodes.get(item.id)
+        if node is None:
+            return
+        node.version = entry.version
+        if item.dirty:
+            return
+        before = node.mtime_ns
+        if not item.handles:
+            self._detach(node)
+        elif item.row.mtime_ns is not None:
+            node.mtime_ns = item.row.mtime_ns
+        if node.mtime_ns != before:
+            self._tell_node(ChangeKind.ATTRIBUTES, node)
+
+    async def _conflict(self, item: Item) -> None:
+        """The file changed both here and at the remote; ``--on-conflict`` says what becomes of that."""
+        path, node = item.path, self._nodes.get(item.id)
+        theirs = await self.remote.stat(path)
+        match self.settings.cache.on_conflict:
+            case OnConflict.LOCAL:
+                item.row.base = theirs.version
+                self.store.save(item)
+                log.warning("%s: what was written here replaces the other version", path)
+            case OnConflict.REMOTE:
+                item.row.dirty = False
+                self.store.rebase(item, theirs.version)
+                log.warning("%s: what was written here is dropped for the remote's version", path)
+                if node is not None:
+                    node.version = theirs.version
+                    self.released(node)
+                    self._tell_node(ChangeKind.CONTENT, node)
+            case OnConflict.KEEP_BOTH:
+                self._keep_both(item, node, theirs)
+
+    def _keep_both(self, item: Item, node: Node | None, theirs: Entry) -> None:
+        path = item.path
+        beside = _beside(path, f"conflict {socket.gethostname()}")
+        log.warning("%s: both versions are kept; what was written here is %s", path, beside)
+        item.row.base = item.row.attempt = None
+        self.store.publish(item, beside)
+        if node is None or node.parent is None:
+            return
+        parent, name = node.parent, node.name
+        self.tree.move(node, parent, beside.rpartition("/")[2])
+        node.version = None
+        other = self.tree.add(parent, name, Kind.FILE)
+        other.version, other.size, other.mtime_ns = theirs.version, theirs.size, theirs.mtime_ns or time.time_ns()
+        self._tell(ChangeKind.ENTRY, parent, name, other)
+        self._tell(ChangeKind.ENTRY, parent, node.name, node)
+
+
+def _join(directory: str, name: str) -> str:
+    return f"{directory}/{name}" if directory else name
+
+
+def _beside(path: str, why: str) -> str:
+    """``dir/name (why TIME).ext``, the extension kept so that programs still know what it is; 255 bytes at most."""
+    directory, _, name = path.rpartition("/")
+    stem, dot, extension = name.rpartition(".")
+    if not stem:
+        stem, dot, extension = name, "", ""
+    note = f" ({why} {time.strftime('%Y-%m-%dT%H.%M.%S')})"
+    room = 255 - len((note + dot + extension).encode("utf-8", "surrogateescape"))
+    while len(stem.encode("utf-8", "surrogateescape")) > room and stem:
+        stem = stem[:-1]
+    return _join(directory, f"{stem}{note}{dot}{extension}")
