@@ -156,6 +156,16 @@ class Tree:
         parent.children[name] = node
         self._edited(parent, name)
 
+    def edited(self, node: Node) -> None:
+        """What is known of the node is newer than any listing that is on its way."""
+        if node.parent is not None:
+            self._edited(node.parent, node.name)
+
+    def touch(self, node: Node, entry: Entry) -> None:
+        """The remote was asked about this one name: believe that over any listing that is on its way."""
+        self._apply(node, entry)
+        self.edited(node)
+
     def _edited(self, parent: Node, name: str) -> None:
         if parent.edits is not None:
             parent.edits.add(name)

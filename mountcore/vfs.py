@@ -132,7 +132,7 @@ class Vfs:
         self.settings = settings
         self.counters = Counters()
         self.tree = Tree(remote, store, settings.tree, self._listing_changed)
-        self.fetcher = Fetcher(remote, store, settings.read, self.counters, nursery)
+        self.fetcher = Fetcher(remote, store, settings.read, self.counters, nursery, self._stale)
         self.writeback = WriteBack(
             remote, store, self.fetcher, settings.cache, self.counters, nursery, self._stored, self._conflict
         )
@@ -284,8 +284,10 @@ class Vfs:
             entry = await self.remote.set_mtime(node.path(), mtime_ns)
             cached = node.item or self.store.get(node.path())
             if cached is not None and not cached.dirty and cached.row.base is not None:
+                self.fetcher.stop(cached)
                 cached.row.base, cached.row.mtime_ns = entry.version, entry.mtime_ns
                 self.store.save(cached)
+            self.tree.edited(node)
             node.version = entry.version
             mtime_ns = entry.mtime_ns or mtime_ns
         elif node.item is not None:
@@ -683,24 +685,55 @@ class Vfs:
 
     def _listing_changed(self, directory: Node, name: str, node: Node | None, content: bool) -> None:
         """The tree found that the remote is different from what was known: nobody here did that."""
+        if node is not None and content:
+            item = node.item
+            if item is not None and not item.dirty:
+                self.fetcher.stop(item)
+                self.store.rebase(item, node.version)
+            self._tell_unasked(ChangeKind.CONTENT, node)
+            return
         token = ORIGIN.set(None)
         try:
-            if node is not None and content:
-                item = node.item
-                if item is not None and not item.dirty:
-                    self.fetcher.stop(item)
-                    self.store.rebase(item, node.version)
-                self._tell_node(ChangeKind.CONTENT, node)
-            else:
-                self._tell(ChangeKind.ENTRY, directory, name, node)
+            self._tell(ChangeKind.ENTRY, directory, name, node)
         finally:
             ORIGIN.reset(token)
 
+    def _tell_unasked(self, what: ChangeKind, node: Node) -> None:
+        """Nobody here caused this: whoever asked first only found it, and has to be told as well."""
+        token = ORIGIN.set(None)
+        try:
+            self._tell_node(what, node)
+        finally:
+            ORIGIN.reset(token)
+
+    async def _stale(self, item: Item) -> bool:
+        """A read found another version at the remote; answers whether the item is about that one now."""
+        node, path = self._nodes.get(item.id), item.path
+        if item.row.path is None or item.dirty:
+            return False
+        try:
+            entry = await self.remote.stat(path)
+        except NotFound:
+            if node is not None and node.parent is not None:
+                self.tree.forget(node.parent)
+            raise
+        if entry.kind is not Kind.FILE or item.dirty or item.path != path:
+            return entry.kind is Kind.FILE
+        log.info("%s changed at the remote while it was read; reading starts anew", path)
+        self.fetcher.stop(item)
+        self.store.rebase(item, entry.version)
+        if node is not None:
+            self.tree.touch(node, entry)
+            self._tell_unasked(ChangeKind.CONTENT, node)
+        return True
+
     def _stored(self, item: Item, entry: Entry) -> None:
         """An upload ended well."""
+        self.fetcher.stop(item)
         node = self._nodes.get(item.id)
         if node is None:
             return
+        self.tree.edited(node)
         node.version = entry.version
         if item.dirty:
             return
@@ -710,7 +743,7 @@ class Vfs:
         elif item.row.mtime_ns is not None:
             node.mtime_ns = item.row.mtime_ns
         if node.mtime_ns != before:
-            self._tell_node(ChangeKind.ATTRIBUTES, node)
+            self._tell_unasked(ChangeKind.ATTRIBUTES, node)
 
     async def _conflict(self, item: Item) -> None:
         """The file changed both here and at the remote; ``--on-conflict`` says what becomes of that."""

@@ -41,6 +41,7 @@ class Evictor:
 
     def tidy(self) -> int:
         """Bring the cache within its bounds as far as that is possible; answers the bytes given back."""
+        self._store.save_resting()
         freed = 0
         if self._settings.max_age is not None:
             freed += self._evict(time.time() - self._settings.max_age, None)

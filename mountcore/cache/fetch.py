@@ -17,12 +17,13 @@ write, and only while the item still belongs to the version that the stream read
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import final
 
 import trio
 
 from ..accounting import Counters
-from ..errors import Corrupt, Stale, StorageError, TimedOut
+from ..errors import Corrupt, NotFound, Stale, StorageError, TimedOut
 from ..remotes.protocol import Remote, Span, Version
 from ..settings import ReadSettings
 from .item import Item
@@ -77,13 +78,20 @@ class Fetcher:
     """All streams of one remote."""
 
     def __init__(
-        self, remote: Remote, store: Store, settings: ReadSettings, counters: Counters, nursery: trio.Nursery
+        self,
+        remote: Remote,
+        store: Store,
+        settings: ReadSettings,
+        counters: Counters,
+        nursery: trio.Nursery,
+        on_stale: Callable[[Item], Awaitable[bool]],
     ) -> None:
         self._remote = remote
         self._store = store
         self._settings = settings
         self._counters = counters
         self._nursery = nursery
+        self._on_stale = on_stale
         self._streams: list[_Stream] = []
         self._max_window = settings.buffer_size + settings.read_ahead
         self._room = trio.Event()
@@ -98,6 +106,7 @@ class Fetcher:
 
         Raises what the remote answered, or TimedOut when nothing arrives for ``settings.timeout``.
         """
+        renewals = 0
         while True:
             stop = min(stop, item.size)
             gaps = item.spans.gaps(start, stop)
@@ -107,7 +116,13 @@ class Fetcher:
             if stream is None:
                 continue
             stream.want(gaps[0].stop, self._limit(item))
-            await self._arrival(stream, gaps[0])
+            try:
+                await self._arrival(stream, gaps[0])
+            except (Stale, NotFound):
+                # another version is there now: a clean item starts anew with it, a dirty one cannot be completed
+                renewals += 1
+                if renewals > TRIES or not await self._on_stale(item):
+                    raise
 
     async def _arrival(self, stream: _Stream, gap: Span) -> None:
         item = stream.item
@@ -225,7 +240,8 @@ class Fetcher:
         async with self._remote.read(stream.path, span, stream.version) as body:
             async for piece in body:
                 if not stream.alive or item.row.base is not stream.version:
-                    raise Stale(stream.path, "the file changed while it was read")
+                    self._end(stream)  # not what the item is about any more; who still waits starts anew
+                    return False
                 if stream.position + len(piece) > span.stop:
                     raise Corrupt(stream.path, "the remote sent more than it was asked for")
                 self._counters.fetched_bytes += self._store.fill(item, stream.position, piece, span.stop)

@@ -158,9 +158,16 @@ class Index:
         found = self._db.execute(f"SELECT {_COLUMNS} FROM items WHERE path = ?", (path,)).fetchone()  # noqa: S608
         return _row(found) if found else None
 
-    def dirty(self) -> list[Row]:
-        """Every item with bytes that the remote does not have."""
-        return [_row(r) for r in self._db.execute(f"SELECT {_COLUMNS} FROM items WHERE dirty = 1")]  # noqa: S608
+    def dirty(self) -> tuple[list[Row], list[ItemId]]:
+        """Every item with bytes that the remote does not have, and the ids of those that make no sense."""
+        rows: list[Row] = []
+        unreadable: list[ItemId] = []
+        for values in self._db.execute(f"SELECT {_COLUMNS} FROM items WHERE dirty = 1"):  # noqa: S608
+            try:
+                rows.append(_row(values))
+            except (ValueError, TypeError):
+                unreadable.append(ItemId(values[0]))
+        return rows, unreadable
 
     def link(self, item: ItemId, path: str | None) -> None:
         """Give an item a name, taking the name from whoever has it; None takes its name away."""

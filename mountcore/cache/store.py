@@ -141,7 +141,6 @@ class Store:
         if item.row.path is None:
             self.forget(item)
         elif not item.dirty:
-            self.save(item)
             self._rest(item)
 
     def _rest(self, item: Item) -> None:
@@ -149,7 +148,13 @@ class Store:
         self._idle.move_to_end(item.id)
         while len(self._idle) > IDLE_ITEMS:
             _, oldest = self._idle.popitem(last=False)
+            self.save(oldest)
             self._drop_from_memory(oldest)
+
+    def save_resting(self) -> None:
+        """Write access times, and what was fetched, of the items that rest in memory; eviction goes by them."""
+        for item in self._idle.values():
+            self.save(item)
 
     def _drop_from_memory(self, item: Item) -> None:
         item.close_file()
@@ -338,6 +343,16 @@ class Store:
     def _file(self, ident: ItemId) -> Path:
         return self._data / f"{ident & 0xFF:02x}" / str(ident)
 
+    def set_aside(self, ident: ItemId, why: str) -> None:
+        """Keep a data file that nobody can place in ``lost+found``, and forget its entry."""
+        aside = self.directory / "lost+found" / str(ident)
+        aside.parent.mkdir(0o700, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self._file(ident), aside)
+            log.warning("a cache file was set aside as %s: %s", aside, why)
+        self.index.delete([ident])
+        self.index.trash_emptied([ident])
+
     def sync(self, item: Item) -> None:
         """Put the bytes of an acquired item on the disk itself. Blocking; in a worker thread."""
         os.fsync(item.fd)
@@ -461,15 +476,11 @@ def _recover(store: Store) -> None:
         clean = index.clean()
         store.delete(clean)
         log.info("the machine stopped without warning: %d clean cached files are forgotten", len(clean))
-    try:
-        rows = index.dirty()
-    except (ValueError, TypeError) as problem:
-        raise Refused(
-            f"the upload journal in {store.directory} cannot be read ({problem});"
-            " move that directory away to start anew, its data directory holds the files"
-        ) from problem
+    rows, unreadable = index.dirty()
     for row in rows:
         store._keep(row)
+    for ident in unreadable:
+        store.set_aside(ident, "its entry in the upload journal cannot be read")
     store.held = index.held()
     if store.unclean_stop:
         _rescue_orphans(store)
@@ -478,15 +489,12 @@ def _recover(store: Store) -> None:
 def _rescue_orphans(store: Store) -> None:
     """Data files that the index does not know: set aside, since nobody knows what they hold."""
     for path in (store.directory / "data").glob("*/*"):
-        if path.name.isdigit() and store.index.exists(ItemId(int(path.name))):
+        if not path.name.isdigit() or store.index.exists(ItemId(int(path.name))):
             continue
         if path.stat().st_blocks == 0:
             path.unlink()
             continue
-        aside = store.directory / "lost+found" / path.name
-        aside.parent.mkdir(0o700, exist_ok=True)
-        path.rename(aside)
-        log.warning("a cache file that the index does not know was set aside as %s", aside)
+        store.set_aside(ItemId(int(path.name)), "the index does not know it")
 
 
 def _punch(descriptor: int, span: Span) -> None:
