@@ -14,8 +14,9 @@ from typing import final
 import trio
 
 from .cache.store import Store, open_store
-from .errors import NotDirectory
-from .remotes.protocol import Kind, Remote
+from .errors import NotDirectory, TimedOut, Unreachable
+from .listings import Listings
+from .remotes.protocol import Entry, Kind, Remote
 from .settings import VfsSettings
 from .vfs import Vfs
 
@@ -95,23 +96,39 @@ class Core:
     async def _serve(self, entry: _Attached, settings: VfsSettings, *, task_status: trio.TaskStatus[None]) -> None:
         """Hold a Vfs open: cache directory first, then the remote's root, then the tasks; closed in reverse."""
         store = await trio.to_thread.run_sync(open_store, settings.cache.directory, entry.remote.identity)
+        listings = await trio.to_thread.run_sync(Listings, store.directory / "listings")
         try:
             with entry.scope:
-                root = await entry.remote.stat("")
-                if root.kind is not Kind.DIRECTORY:
-                    raise NotDirectory("", "the remote's root is a file; name the directory that holds it")
+                root = await self._reach(entry.remote, listings)
                 async with trio.open_nursery() as nursery:
-                    entry.vfs = vfs = Vfs(entry.remote, store, settings, nursery)
+                    entry.vfs = vfs = Vfs(entry.remote, store, listings, settings, nursery)
                     vfs.start(root)
                     task_status.started()
                     await trio.sleep_forever()
         finally:
             if self._attached.get(entry.remote.identity) is entry:
                 del self._attached[entry.remote.identity]
+            if entry.vfs is not None:
+                entry.vfs.tree.persist()
+            listings.close()
             store.close()
             with trio.CancelScope(shield=True):
                 await entry.remote.aclose()
             entry.closed.set()
+
+
+    async def _reach(self, remote: Remote, listings: Listings) -> Entry | None:
+        """The remote's root; None if it cannot be reached now but was once, so that what is cached can be used."""
+        try:
+            root = await remote.stat("")
+        except (Unreachable, TimedOut) as problem:
+            if await trio.to_thread.run_sync(listings.load, "") is None:
+                raise
+            log.warning("starting without the remote, with what is cached: %s", problem)
+            return None
+        if root.kind is not Kind.DIRECTORY:
+            raise NotDirectory("", "the remote's root is a file; name the directory that holds it")
+        return root
 
 
 @asynccontextmanager

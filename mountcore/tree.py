@@ -24,6 +24,7 @@ import trio
 from .cache.item import Item
 from .cache.store import Store
 from .errors import NotDirectory, NotFound, TimedOut, Unreachable
+from .listings import Listings
 from .remotes.protocol import Entry, Kind, Remote, Version
 from .settings import TreeSettings
 
@@ -105,11 +106,16 @@ Listener = Callable[[Node, str, Node | None, bool], None]
 class Tree:
     """All nodes that are known."""
 
-    def __init__(self, remote: Remote, store: Store, settings: TreeSettings, listener: Listener) -> None:
+    def __init__(
+        self, remote: Remote, store: Store, listings: Listings, settings: TreeSettings, listener: Listener
+    ) -> None:
         self._remote = remote
+        self._listings = listings
         self._store = store
         self._settings = settings
         self._listener = listener
+        self._unsaved: dict[int, Node] = {}
+        """Directories changed here since their listing was saved."""
         self._inodes = itertools.count(ROOT_INODE)
         self.root = self._make(None, "", Kind.DIRECTORY)
         self.root.mtime_ns = time.time_ns()
@@ -144,6 +150,9 @@ class Tree:
         """The node gets another name; whoever had it loses it."""
         if (loser := (parent.children or {}).get(name)) is not None and loser is not node:
             self.remove(loser)
+        for below in self._walk(node) if node.kind is Kind.DIRECTORY else ():
+            self._listings.forget(below.path())
+            self._unsaved[below.inode] = below
         self.remove(node)
         node.parent, node.name = parent, name
         self._put(parent, name, node)
@@ -167,6 +176,7 @@ class Tree:
         self.edited(node)
 
     def _edited(self, parent: Node, name: str) -> None:
+        self._unsaved[parent.inode] = parent
         if parent.edits is not None:
             parent.edits.add(name)
 
@@ -215,13 +225,17 @@ class Tree:
 
     async def _fetch(self, directory: Node) -> None:
         path = directory.path()
+        if directory.children is None and not self._store.unclean_stop:
+            lifetime = self._settings.cache_time
+            if await self._warm(directory, path, float("inf") if lifetime is None else lifetime):
+                return
         entries: dict[str, Entry] = {}
         try:
             async with aclosing(self._remote.list(path)) as listing:  # type: ignore[type-var]
                 async for entry in listing:
                     entries[entry.name] = entry
         except (Unreachable, TimedOut) as problem:
-            if directory.children is None:
+            if directory.children is None and not await self._warm(directory, path, float("inf")):
                 raise
             log.warning("the listing of /%s is stale: %s", path, problem)
             directory.stale = True
@@ -233,6 +247,32 @@ class Tree:
             raise
         if directory.path() == path:
             self._merge(directory, entries)
+            self._unsaved.pop(directory.inode, None)
+            await trio.to_thread.run_sync(self._listings.save, path, list(entries.values()), 0.0)
+
+    def persist(self) -> None:
+        """Save the listings of directories that were changed here. Blocking; at the end of a clean run.
+
+        After any other end the saved listings may be behind what was changed, so the next run takes them
+        for what the remote last held only while it cannot be reached.
+        """
+        now = trio.current_time()
+        for directory in self._unsaved.values():
+            if not directory.linked or directory.children is None:
+                continue
+            entries = [_entry(node) for node in directory.children.values() if node.version or node.kind is not Kind.FILE]
+            age = min(now - directory.listed_at, 1e9)
+            self._listings.save(directory.path(), entries, age)
+        self._unsaved.clear()
+
+    async def _warm(self, directory: Node, path: str, lifetime: float) -> bool:
+        """Take the listing that a former process left, if it is younger than ``lifetime``."""
+        found = await trio.to_thread.run_sync(self._listings.load, path)
+        if found is None or found[0] > lifetime:
+            return False
+        self._merge(directory, found[1])
+        directory.listed_at -= found[0]
+        return True
 
     def _merge(self, directory: Node, entries: dict[str, Entry]) -> None:
         edits = directory.edits or set()
@@ -302,3 +342,10 @@ class Tree:
                 if node is None:
                     node = directory.children[name] = self._make(directory, name, Kind.FILE)
                 node.item = item
+
+
+def _entry(node: Node) -> Entry:
+    version = node.version
+    if version is not None:
+        return Entry(node.name, node.kind, version.size, version.mtime_ns, version.resolution_ns, version.tag, node.mode)
+    return Entry(node.name, node.kind, node.size, node.mtime_ns, mode=node.mode, target=node.target)

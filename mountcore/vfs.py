@@ -45,6 +45,7 @@ from .errors import (
     Unsupported,
 )
 from .handle import Handle, OpenFlags
+from .listings import Listings
 from .remotes.protocol import Entry, Kind, Remote, RenameScope, Usage
 from .settings import OnConflict, VfsSettings
 from .stage import Stage
@@ -126,12 +127,14 @@ class _NameLock:
 class Vfs:
     """A remote as a file system. Made by :meth:`mountcore.service.Core.attach`."""
 
-    def __init__(self, remote: Remote, store: Store, settings: VfsSettings, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, remote: Remote, store: Store, listings: Listings, settings: VfsSettings, nursery: trio.Nursery
+    ) -> None:
         self.remote = remote
         self.store = store
         self.settings = settings
         self.counters = Counters()
-        self.tree = Tree(remote, store, settings.tree, self._listing_changed)
+        self.tree = Tree(remote, store, listings, settings.tree, self._listing_changed)
         self.fetcher = Fetcher(remote, store, settings.read, self.counters, nursery, self._stale)
         self.writeback = WriteBack(
             remote, store, self.fetcher, settings.cache, self.counters, nursery, self._stored, self._conflict
@@ -151,9 +154,12 @@ class Vfs:
         """The directory that the remote is rooted at."""
         return self.tree.root
 
-    def start(self, root: Entry) -> None:
-        """Begin: ``root`` is what the remote said of its root. Takes up what a former process left."""
-        if root.mtime_ns:
+    def start(self, root: Entry | None) -> None:
+        """Begin: ``root`` is what the remote said of its root, None while it cannot be reached.
+
+        Takes up what a former process left.
+        """
+        if root is not None and root.mtime_ns:
             self.root.mtime_ns = root.mtime_ns
         left = self.store.dirty_items()
         for item in left:

@@ -223,12 +223,14 @@ class Store:
 
     def write(self, item: Item, offset: int, data: bytes) -> int:
         """Write local bytes into a dirty item."""
-        before = item.spans.total
+        spans = item.row.spans
+        before = spans.total
         try:
-            with _disk_errors(item.path):
-                return item.write(offset, data)
+            return item.write(offset, data)
+        except OSError as problem:
+            raise _as_ours(problem, item.path) from problem
         finally:
-            self.held += item.spans.total - before
+            self.held += spans.total - before
 
     def fill(self, item: Item, offset: int, data: bytes, limit: int) -> int:
         """Put fetched bytes into the gaps."""
@@ -507,15 +509,19 @@ def _punch(descriptor: int, span: Span) -> None:
         log.debug("no hole could be punched: errno %d", ctypes.get_errno())
 
 
+def _as_ours(problem: OSError, path: str) -> OSError:
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(path, "the disk of the cache is full")
+    return problem
+
+
 @contextlib.contextmanager
 def _disk_errors(path: str):  # type: ignore[no-untyped-def]
     """Errors of the cache's own disk, as ours; a full disk is NoSpace, everything else stays an OSError."""
     try:
         yield
     except OSError as problem:
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(path, "the disk of the cache is full") from problem
-        raise
+        raise _as_ours(problem, path) from problem
     except sqlite3.OperationalError as problem:
         if "full" in str(problem):
             raise NoSpace(path, "the disk of the cache is full") from problem
