@@ -5,7 +5,7 @@ storage said. Front ends never invent codes: they read :data:`REPLIES`.
 
     StorageError
     ├── NotFound  Exists  NotDirectory  IsDirectory  NotEmpty  ReadOnly   the name space says no
-    ├── Denied  InvalidName  NameTooLong  CrossDevice  Unsupported        the request can never work
+    ├── Denied  InvalidName  NameTooLong  CrossDevice  Unsupported  BadHandle  NotSeekable   can never work
     ├── Busy  Stale                                                       try again later
     ├── Unreachable  TimedOut  Corrupt                                    the storage failed us
     └── NoSpace  Quota  TooLarge                                          there is no room
@@ -110,6 +110,12 @@ class BadHandle(StorageError):
     code = _errno.EBADF
 
 
+class NotSeekable(StorageError):
+    """The file is read or written straight through, in this cache mode, and only in order."""
+
+    code = _errno.ESPIPE
+
+
 class Busy(StorageError):
     """Somebody else uses it right now."""
 
@@ -182,6 +188,7 @@ REPLIES: dict[type[StorageError], tuple[int, int]] = {
     CrossDevice: (_errno.EXDEV, 550),
     Unsupported: (_errno.ENOTSUP, 504),
     BadHandle: (_errno.EBADF, 451),
+    NotSeekable: (_errno.ESPIPE, 550),
     Busy: (_errno.EBUSY, 450),
     Stale: (_errno.ESTALE, 450),
     Unreachable: (_errno.EHOSTUNREACH, 451),

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import enum
 import os
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Protocol, final
 
 import trio
 
-from .cache.item import Item
+from .cache.item import Data, Item
 from .errors import BadHandle, NoSpace
 
 if TYPE_CHECKING:
@@ -52,9 +52,53 @@ class OpenFlags(enum.Flag):
         return bool(self & (OpenFlags.WRITE | OpenFlags.APPEND | OpenFlags.TRUNCATE))
 
 
+class Handle(Protocol):
+    """An open file, whatever is behind it. Every handle is closed; closing again does nothing."""
+
+    node: Node
+
+    def fileno(self) -> int:
+        """Descriptor of the sparse cache file, whose leased or written bytes alone mean anything; -1: has none."""
+
+    @property
+    def size(self) -> int:
+        """Length of the file now."""
+
+    def try_read(self, offset: int, length: int) -> bytes | None:
+        """The bytes if they are in the cache, short only at the end of the file; None: use `read`."""
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """The bytes, short only at the end of the file; waits for the remote."""
+
+    async def lease(self, offset: int, length: int) -> int:
+        """Wait until there are bytes at ``offset`` in `fileno`; answers where the unbroken run of them ends.
+
+        The run is at most ``length`` long, and empty only at the end of the file. It stays held until
+        the handle is closed: what is open is not evicted.
+        """
+
+    def try_write(self, offset: int, data: Data) -> int | None:
+        """Write at once if nothing has to be waited for; None: use `write`."""
+
+    async def write(self, offset: int, data: Data) -> int:
+        """Write all of ``data``; NoSpace when neither clean files nor finished uploads make room for it."""
+
+    async def truncate(self, size: int) -> None:
+        """Set the length; what is new is zeros."""
+
+    async def flush(self) -> None:
+        """One close(2): what was written survives ``kill -9``. With ``--vfs-write-back 0`` it is uploaded here."""
+
+    async def fsync(self) -> None:
+        """What was written survives power loss."""
+
+    async def close(self) -> None:
+        """Let go; the last close of a changed file starts the write-back delay."""
+
+
 @final
-class Handle:
-    """An open file. Every handle is closed exactly once; closing again does nothing."""
+class CachedHandle:
+    """An open file in the cache. See :class:`Handle` for what the methods promise."""
 
     __slots__ = ("_closed", "_flags", "_item", "_vfs", "node")
 
@@ -70,18 +114,15 @@ class Handle:
             item.writers += 1
 
     def fileno(self) -> int:
-        """Descriptor of the sparse cache file; only leased, or written, bytes of it mean anything."""
         return self._item.fd
 
     @property
     def size(self) -> int:
-        """Length of the file now."""
         return self._item.size
 
     # reading
 
     def try_read(self, offset: int, length: int) -> bytes | None:
-        """The bytes if they are in the cache, short only at the end of the file; None: use `read`."""
         item = self._item
         data = item.read(offset, length)
         if data is not None:
@@ -91,7 +132,6 @@ class Handle:
         return data
 
     async def read(self, offset: int, length: int) -> bytes:
-        """The bytes, short only at the end of the file; waits for the remote."""
         self._check(OpenFlags.READ)
         data = self.try_read(offset, length)
         while data is None:
@@ -101,11 +141,6 @@ class Handle:
         return data
 
     async def lease(self, offset: int, length: int) -> int:
-        """Wait until there are bytes at ``offset``; answers where the unbroken run of held bytes ends.
-
-        The run is at most ``length`` long, and empty only at the end of the file. It stays held until
-        the handle is closed: what is open is not evicted.
-        """
         item = self._item
         stop = min(offset + length, item.size)
         if offset >= stop:
@@ -123,8 +158,7 @@ class Handle:
 
     # writing
 
-    def try_write(self, offset: int, data: bytes) -> int | None:
-        """Write at once if nothing has to be waited for; None: use `write`."""
+    def try_write(self, offset: int, data: Data) -> int | None:
         item = self._item
         if not item.dirty or not self._flags.changes or self._closed or self._vfs.writeback.busy(item):
             return None
@@ -137,8 +171,7 @@ class Handle:
         except NoSpace:
             return None
 
-    async def write(self, offset: int, data: bytes) -> int:
-        """Write all of ``data``; NoSpace when neither clean files nor finished uploads make room for it."""
+    async def write(self, offset: int, data: Data) -> int:
         self._check(OpenFlags.WRITE | OpenFlags.APPEND)
         item = self._item
         await self._vfs.make_room(len(data))
@@ -153,7 +186,6 @@ class Handle:
             return self._vfs.store.write(item, offset, data)
 
     async def truncate(self, size: int) -> None:
-        """Set the length; what is new is zeros."""
         self._check(OpenFlags.WRITE | OpenFlags.APPEND | OpenFlags.TRUNCATE)
         await self._vfs.make_dirty(self._item)
         self._vfs.store.truncate(self._item, size)
@@ -161,7 +193,6 @@ class Handle:
     # durability
 
     async def flush(self) -> None:
-        """One close(2): what was written survives ``kill -9``. With ``--vfs-write-back 0`` it is uploaded here."""
         self._check(OpenFlags(0))
         item = self._item
         if not item.dirty or not self._flags.changes:
@@ -171,7 +202,6 @@ class Handle:
             await self._vfs.writeback.upload_now(item)
 
     async def fsync(self) -> None:
-        """What was written survives power loss."""
         self._check(OpenFlags(0))
         item = self._item
         if item.dirty:
@@ -180,7 +210,6 @@ class Handle:
             await trio.to_thread.run_sync(self._vfs.store.index.sync)
 
     async def close(self) -> None:
-        """Let go; the last close of a changed file starts the write-back delay. Not a checkpoint."""
         if self._closed:
             return
         self._closed = True

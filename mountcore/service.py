@@ -116,7 +116,6 @@ class Core:
                 await entry.remote.aclose()
             entry.closed.set()
 
-
     async def _reach(self, remote: Remote, listings: Listings) -> Entry | None:
         """The remote's root; None if it cannot be reached now but was once, so that what is cached can be used."""
         try:

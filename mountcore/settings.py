@@ -65,6 +65,11 @@ class ReadSettings:
     read_ahead: int = 0
     streams: int = 4
     """Streams per file at once."""
+    read_wait: float = 0.02
+    """Uncached reads: how long one that is out of order waits for its turn before it seeks."""
+    write_wait: float = 1.0
+    """Uncached writes: how long one that is out of order waits for its turn before it is refused."""
+    no_seek: bool = False
     timeout: float = 60.0
     """A read gives up with TimedOut when nothing arrives for this long."""
 

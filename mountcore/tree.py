@@ -260,7 +260,9 @@ class Tree:
         for directory in self._unsaved.values():
             if not directory.linked or directory.children is None:
                 continue
-            entries = [_entry(node) for node in directory.children.values() if node.version or node.kind is not Kind.FILE]
+            entries = [
+                _entry(node) for node in directory.children.values() if node.version or node.kind is not Kind.FILE
+            ]
             age = min(now - directory.listed_at, 1e9)
             self._listings.save(directory.path(), entries, age)
         self._unsaved.clear()
@@ -347,5 +349,7 @@ class Tree:
 def _entry(node: Node) -> Entry:
     version = node.version
     if version is not None:
-        return Entry(node.name, node.kind, version.size, version.mtime_ns, version.resolution_ns, version.tag, node.mode)
+        return Entry(
+            node.name, node.kind, version.size, version.mtime_ns, version.resolution_ns, version.tag, node.mode
+        )
     return Entry(node.name, node.kind, node.size, node.mtime_ns, mode=node.mode, target=node.target)

@@ -16,7 +16,7 @@ import logging
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -29,9 +29,12 @@ from .cache.evict import Evictor
 from .cache.fetch import Fetcher
 from .cache.item import Item
 from .cache.store import Store
-from .cache.writeback import WriteBack
+from .cache.writeback import Snapshot, WriteBack
+from .direct import DirectReader, DirectWriter
 from .errors import (
+    Busy,
     CrossDevice,
+    Denied,
     Exists,
     InvalidName,
     IsDirectory,
@@ -44,10 +47,10 @@ from .errors import (
     StorageError,
     Unsupported,
 )
-from .handle import Handle, OpenFlags
+from .handle import CachedHandle, Handle, OpenFlags
 from .listings import Listings
-from .remotes.protocol import Entry, Kind, Remote, RenameScope, Usage
-from .settings import OnConflict, VfsSettings
+from .remotes.protocol import ABSENT, Entry, Kind, Remote, RenameScope, Usage
+from .settings import CacheMode, OnConflict, VfsSettings
 from .stage import Stage
 from .tree import Node, Tree
 
@@ -238,7 +241,9 @@ class Vfs:
             raise Unsupported(node.path(), "not a regular file")
         if flags.changes:
             self._writable(node.path())
-        handle = Handle(self, node, self._item_of(node), flags)
+        if not self._through_cache(node, flags):
+            return self._open_direct(node, flags)
+        handle = CachedHandle(self, node, self._item_of(node), flags)
         if flags & OpenFlags.TRUNCATE and handle.size:
             try:
                 await handle.truncate(0)
@@ -247,6 +252,39 @@ class Vfs:
                 raise
         return handle
 
+    def _cache_wanted(self, flags: OpenFlags) -> bool:
+        """The cache mode's matrix: what goes through the cache; see docs/SEMANTICS.md."""
+        match self.settings.cache.mode:
+            case CacheMode.FULL:
+                return True
+            case CacheMode.WRITES:
+                return flags.changes
+            case CacheMode.MINIMAL:
+                return flags.changes and OpenFlags.READ in flags
+            case CacheMode.OFF:
+                return False
+
+    def _through_cache(self, node: Node, flags: OpenFlags) -> bool:
+        if self._cache_wanted(flags) or (
+            flags & OpenFlags.TRUNCATE and not flags & (OpenFlags.WRITE | OpenFlags.APPEND)
+        ):
+            return True
+        item = self._cached(node) if self.settings.cache.mode is not CacheMode.OFF else node.item
+        return item is not None and item.row.path is not None and (item.dirty or item.handles > 0 or item.complete)
+
+    def _open_direct(self, node: Node, flags: OpenFlags) -> Handle:
+        if not flags.changes:
+            return DirectReader(self, node)
+        mode = f"--vfs-cache-mode {self.settings.cache.mode.value}"
+        if node.item is not None:
+            raise Busy(node.path(), f"being written, and {mode} has one writer at a time")
+        if OpenFlags.APPEND in flags or (OpenFlags.TRUNCATE not in flags and node.size):
+            raise Denied(node.path(), f"with {mode} an existing file is written anew (O_TRUNC) or not at all")
+        item = self.store.new(None, base=None, dirty=True)
+        self._attach(node, item)
+        self._tell_node(ChangeKind.CONTENT, node)
+        return DirectWriter(self, node, item)
+
     async def create(self, parent: Node, name: str, flags: OpenFlags, *, exclusive: bool) -> Handle:
         """Open a file, making it if there is none; Exists if there is one and ``exclusive``."""
         path = self._new_name(parent, name)
@@ -254,12 +292,15 @@ class Vfs:
         async with self._names((parent, name)):
             found = (await self.tree.load(parent)).get(name)
             if found is None:
-                item = self.store.new(path, base=None, dirty=True)
+                direct = not self._cache_wanted(flags | OpenFlags.WRITE)
+                item = self.store.new(None if direct else path, base=None, dirty=True)
                 node = self.tree.add(parent, name, Kind.FILE)
                 self._attach(node, item)
-                self.writeback.opened(item)
                 self._tell(ChangeKind.ENTRY, parent, name, node)
-                return Handle(self, node, item, flags | OpenFlags.WRITE)
+                if direct:
+                    return DirectWriter(self, node, item)
+                self.writeback.opened(item)
+                return CachedHandle(self, node, item, flags | OpenFlags.WRITE)
         if exclusive:
             raise Exists(path)
         return await self.open(found, flags)
@@ -355,9 +396,7 @@ class Vfs:
             await self._remove_directory(node)
         self._tell(ChangeKind.ENTRY, parent, name, None, gone=node)
 
-    async def rename(
-        self, parent: Node, name: str, new_parent: Node, new_name: str, *, replace: bool = True
-    ) -> None:
+    async def rename(self, parent: Node, name: str, new_parent: Node, new_name: str, *, replace: bool = True) -> None:
         """Rename a file or directory, replacing a file or an empty directory of the new name if ``replace``.
 
         CrossDevice where the remote cannot rename what it holds; programs then copy and delete.
@@ -414,7 +453,7 @@ class Vfs:
             node.version = target.version if target is not None else None
         if loser is not None:
             self._lose(loser)
-        if item is not None:
+        if item is not None and item.row.path is not None:
             self.store.publish(item, new)
         elif loser is not None:
             self.store.unlink(loser)
@@ -573,6 +612,8 @@ class Vfs:
                 await self._preserve(loser)
             stage_item.row.base = target.version if target is not None else None
             stage_item.row.promise = 2
+            if self.settings.cache.mode is CacheMode.OFF:
+                return await self._store_staged(stage_item, parent, name, target)
             self.store.publish(stage_item, path)
             if loser is not None:
                 self._lose(loser)
@@ -582,6 +623,44 @@ class Vfs:
             self.writeback.schedule(stage_item)
         self._tell(ChangeKind.ENTRY, parent, name, node, gone=target)
         return node
+
+    async def _store_staged(self, item: Item, parent: Node, name: str, target: Node | None) -> Node:
+        """Without a cache, what was received goes to the remote before it is acknowledged."""
+        expect = item.row.base if item.row.base is not None else ABSENT
+        stored = await self.remote.put(
+            _join(parent.path(), name), Snapshot(item), expect=expect, mtime_ns=item.row.mtime_ns
+        )
+        node = self.tree.add(parent, name, Kind.FILE)
+        node.version, node.size = stored.version, item.size
+        node.mtime_ns = stored.mtime_ns or node.mtime_ns
+        self._tell(ChangeKind.ENTRY, parent, name, node, gone=target)
+        return node
+
+    def start_task(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Run a task for as long as the Vfs is open."""
+        self._nursery.start_soon(function, *args)
+
+    def stored_directly(self, node: Node, item: Item, stored: Entry) -> None:
+        """A file that is not in the cache was stored while it is still open."""
+        self.counters.uploaded_files += 1
+        self.counters.uploaded_bytes += item.size
+        self.tree.edited(node)
+        node.version = stored.version
+        item.row.mtime_ns = stored.mtime_ns or item.row.mtime_ns
+
+    def direct_writer_closed(self, node: Node, item: Item, *, stored: bool) -> None:
+        """The writer is gone: the node shows what the remote holds, or goes if that is nothing."""
+        if stored:
+            self._detach(node)
+        else:
+            node.item = None
+            self._nodes.pop(item.id, None)
+            if node.version is None and node.parent is not None:
+                parent, name = node.parent, node.name
+                self.tree.remove(node)
+                self._tell(ChangeKind.ENTRY, parent, name, None, gone=node)
+                return
+        self._tell_node(ChangeKind.CONTENT, node)
 
     def content_changed(self, node: Node) -> None:
         """Bytes of the node changed by a way that readers of it cannot see themselves."""
@@ -675,9 +754,7 @@ class Vfs:
                 if not entry.users:
                     del self._locks[key]
 
-    def _tell(
-        self, what: ChangeKind, parent: Node, name: str, node: Node | None, gone: Node | None = None
-    ) -> None:
+    def _tell(self, what: ChangeKind, parent: Node, name: str, node: Node | None, gone: Node | None = None) -> None:
         change = Change(what, parent.inode, name, node.inode if node else 0, ORIGIN.get())
         for listener in self._listeners:
             listener(change)

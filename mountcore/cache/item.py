@@ -22,15 +22,13 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NewType, final
+from typing import NewType, final
 
 from ..errors import Corrupt
 from ..spans import Span, SpanSet
 from .index import ItemId, Row
 
-if TYPE_CHECKING:
-    from collections.abc import Buffer  # type: ignore[attr-defined]
-
+Data = bytes | bytearray | memoryview
 Generation = NewType("Generation", int)
 
 
@@ -141,7 +139,7 @@ class Item:
             new += self.row.spans.add(gap)
         return new
 
-    def write(self, offset: int, data: Buffer) -> int:
+    def write(self, offset: int, data: Data) -> int:
         """Write local bytes; a gap between the old end and ``offset`` becomes zeros. The item is dirty already."""
         row = self.row
         view = memoryview(data).cast("B")

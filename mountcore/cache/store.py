@@ -30,7 +30,7 @@ from ..errors import NoSpace, Refused
 from ..remotes.protocol import Version
 from ..spans import Span
 from .index import Index, ItemId, Row
-from .item import Item
+from .item import Data, Item
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +221,7 @@ class Store:
             item.resize(size)
         self.held += item.spans.total - before
 
-    def write(self, item: Item, offset: int, data: bytes) -> int:
+    def write(self, item: Item, offset: int, data: Data) -> int:
         """Write local bytes into a dirty item."""
         spans = item.row.spans
         before = spans.total
@@ -526,6 +526,3 @@ def _disk_errors(path: str):  # type: ignore[no-untyped-def]
         if "full" in str(problem):
             raise NoSpace(path, "the disk of the cache is full") from problem
         raise OSError(errno.EIO, f"the cache index cannot be written: {problem}", path or None) from problem
-
-
-

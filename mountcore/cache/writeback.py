@@ -49,7 +49,7 @@ MIN_DELAY = 1.0
 
 
 @final
-class _Snapshot:
+class Snapshot:
     """The content of an item as the remote is to store it; nobody writes while it is read."""
 
     def __init__(self, item: Item) -> None:
@@ -76,7 +76,7 @@ class _Task:
         self.withdrawals = 0
         """Callers of `withdraw` that have not returned; nothing starts meanwhile."""
         self.settled = trio.Event()
-        self.snapshot: _Snapshot | None = None
+        self.snapshot: Snapshot | None = None
 
 
 @final
@@ -295,7 +295,7 @@ class WriteBack:
         await self._fetcher.ensure(item, 0, item.size)
         generation: Generation = item.generation
         expect: Expect = ABSENT if item.row.base is None else item.row.base
-        task.snapshot = _Snapshot(item)
+        task.snapshot = Snapshot(item)
         item.row.attempt = Version(item.size, item.row.mtime_ns, self._remote.caps.mtime_resolution_ns)
         self._store.save(item)
         try:

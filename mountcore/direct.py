@@ -1,0 +1,261 @@
+"""Open files that bypass the cache: what the cache modes ``off``, ``minimal`` and ``writes`` need.
+
+A :class:`DirectReader` reads the remote in order through a window in memory; a jump starts a new request.
+A :class:`DirectWriter` takes bytes in order and stores the file at close, without a retry: the error is the
+closer's. It keeps the bytes in a nameless file of the cache directory until then, because storage wants to
+know a file's size before its first byte; after a crash nothing is left of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING, final
+
+import trio
+
+from .cache.item import Data, Item
+from .cache.writeback import Snapshot
+from .errors import BadHandle, Corrupt, NotSeekable, StorageError, TimedOut, Unsupported
+from .remotes.protocol import ABSENT, Span
+
+if TYPE_CHECKING:
+    from .tree import Node
+    from .vfs import Vfs
+
+PIECES = 256 << 10
+"""What the window assumes a piece from the remote to hold, in bytes."""
+SKIP = 1 << 20
+"""A jump forward by less than this reads on and throws away, instead of asking the remote again."""
+
+
+@final
+class DirectReader:
+    """A file read straight from the remote. See :class:`~mountcore.handle.Handle` for what the methods promise."""
+
+    def __init__(self, vfs: Vfs, node: Node) -> None:
+        self._vfs = vfs
+        self.node = node
+        self._version = node.version
+        self._path = node.path()
+        self._position = 0
+        """Where the window starts."""
+        self._window: deque[memoryview] = deque()
+        self._pump: trio.CancelScope | None = None
+        self._pieces: trio.MemoryReceiveChannel[bytes] | None = None
+        self._error: StorageError | None = None
+        self._turn = trio.Lock()
+        self._moved = trio.Event()
+        self._closed = False
+
+    def fileno(self) -> int:
+        return -1
+
+    @property
+    def size(self) -> int:
+        return self._version.size if self._version else self.node.size
+
+    def try_read(self, offset: int, length: int) -> bytes | None:
+        return b"" if offset >= self.size else None
+
+    async def read(self, offset: int, length: int) -> bytes:
+        if self._closed:
+            raise BadHandle(self._path)
+        length = min(length, self.size - offset)
+        if length <= 0:
+            return b""
+        self._vfs.counters.misses += 1
+        if 0 < offset - self._position < 8 * SKIP or (self._turn.locked() and offset != self._position):
+            with trio.move_on_after(self._vfs.settings.read.read_wait):
+                while self._position != offset:
+                    await self._moved.wait()
+        async with self._turn:
+            if offset != self._position:
+                await self._seek(offset)
+            return await self._take(length)
+
+    async def lease(self, offset: int, length: int) -> int:
+        raise Unsupported(self._path, "this file is not in the cache")
+
+    def try_write(self, offset: int, data: Data) -> int | None:
+        return None
+
+    async def write(self, offset: int, data: Data) -> int:
+        raise BadHandle(self._path)
+
+    async def truncate(self, size: int) -> None:
+        raise BadHandle(self._path)
+
+    async def flush(self) -> None:
+        """Nothing to do: nothing can have been written."""
+
+    async def fsync(self) -> None:
+        """Nothing to do: nothing can have been written."""
+
+    async def close(self) -> None:
+        self._closed = True
+        self._stop()
+
+    async def _seek(self, offset: int) -> None:
+        gap = offset - self._position
+        if 0 < gap < SKIP and self._pump is not None:
+            await self._take(gap)
+            return
+        if self._vfs.settings.read.no_seek:
+            raise NotSeekable(self._path, "--no-seek is set")
+        self._stop()
+        self._position = offset
+
+    def _stop(self) -> None:
+        if self._pump is not None:
+            self._pump.cancel()
+        self._pump = self._pieces = None
+        self._window.clear()
+
+    async def _take(self, length: int) -> bytes:
+        """The next bytes of the window, exactly ``length`` of them."""
+        taken: list[memoryview] = []
+        missing = length
+        while missing:
+            if not self._window:
+                self._window.append(memoryview(await self._next_piece()))
+            head = self._window.popleft()
+            if len(head) > missing:
+                self._window.appendleft(head[missing:])
+                head = head[:missing]
+            taken.append(head)
+            missing -= len(head)
+        self._position += length
+        self._moved.set()
+        self._moved = trio.Event()
+        return b"".join(taken)
+
+    async def _next_piece(self) -> bytes:
+        if self._pieces is None:
+            room = max(1, math.ceil(self._vfs.settings.read.buffer_size / PIECES))
+            send, self._pieces = trio.open_memory_channel[bytes](room)
+            self._pump = trio.CancelScope()
+            self._error = None
+            start = self._position
+            self._vfs.start_task(self._run, self._pump, send, start)
+        with trio.move_on_after(self._vfs.settings.read.timeout):
+            try:
+                return await self._pieces.receive()
+            except trio.EndOfChannel:
+                error = self._error or Corrupt(self._path, "the remote's file is shorter than it was")
+                self._stop()
+                raise error from None
+        self._stop()
+        raise TimedOut(self._path, f"nothing arrived for {self._vfs.settings.read.timeout:g} seconds")
+
+    async def _run(self, scope: trio.CancelScope, send: trio.MemorySendChannel[bytes], start: int) -> None:
+        settings = self._vfs.settings.read
+        chunk = settings.chunk_size
+        with scope, send:
+            try:
+                while start < self.size:
+                    stop = self.size if chunk is None else min(self.size, start + chunk)
+                    before = start
+                    async with self._vfs.remote.read(self._path, Span(start, stop), self._version) as body:
+                        async for piece in body:
+                            start += len(piece)
+                            self._vfs.counters.fetched_bytes += len(piece)
+                            await send.send(piece)
+                    if start == before:
+                        return
+                    if start == stop and chunk is not None:
+                        chunk = min(chunk * 2, settings.chunk_limit or chunk * 2)
+            except StorageError as problem:
+                self._error = problem
+
+
+@final
+class DirectWriter:
+    """A file written in order and stored at close. See :class:`~mountcore.handle.Handle`."""
+
+    def __init__(self, vfs: Vfs, node: Node, item: Item) -> None:
+        self._vfs = vfs
+        self._item = item
+        self.node = node
+        self._stored = -1
+        """The generation that the remote has."""
+        self._failed = False
+        self._moved = trio.Event()
+        self._closed = False
+        vfs.store.acquire(item)
+        item.handles += 1
+        item.writers += 1
+
+    def fileno(self) -> int:
+        return -1
+
+    @property
+    def size(self) -> int:
+        return self._item.size
+
+    def try_read(self, offset: int, length: int) -> bytes | None:
+        return None
+
+    async def read(self, offset: int, length: int) -> bytes:
+        raise BadHandle(self.node.path())
+
+    async def lease(self, offset: int, length: int) -> int:
+        raise BadHandle(self.node.path())
+
+    def try_write(self, offset: int, data: Data) -> int | None:
+        if offset != self._item.size or self._closed:
+            return None
+        written = self._vfs.store.write(self._item, offset, data)
+        self._moved.set()
+        self._moved = trio.Event()
+        return written
+
+    async def write(self, offset: int, data: Data) -> int:
+        if self._closed:
+            raise BadHandle(self.node.path())
+        await self._vfs.make_room(len(data))
+        with trio.move_on_after(self._vfs.settings.read.write_wait):
+            while offset > self._item.size:
+                await self._moved.wait()
+        done = self.try_write(offset, data)
+        if done is None:
+            raise NotSeekable(self.node.path(), "in this --vfs-cache-mode a file is written in order only")
+        return done
+
+    async def truncate(self, size: int) -> None:
+        if size != self._item.size:
+            raise NotSeekable(
+                self.node.path(), "in this --vfs-cache-mode a file that is being written keeps its length"
+            )
+
+    async def flush(self) -> None:
+        """Store the file; what the remote answers is the closer's, and there is no retry."""
+        item = self._item
+        if self._closed or self._failed or self._stored == item.generation:
+            return
+        generation, node = item.generation, self.node
+        expect = node.version if node.version is not None else ABSENT
+        try:
+            stored = await self._vfs.remote.put(node.path(), Snapshot(item), expect=expect, mtime_ns=item.row.mtime_ns)
+        except StorageError:
+            self._failed = True
+            raise
+        self._stored = generation
+        self._vfs.stored_directly(node, item, stored)
+
+    async def fsync(self) -> None:
+        """Nothing to promise before close: the file is stored whole or not at all."""
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        try:
+            if self._stored != self._item.generation:
+                await self.flush()
+        finally:
+            self._closed = True
+            item = self._item
+            item.handles -= 1
+            item.writers -= 1
+            self._vfs.direct_writer_closed(self.node, item, stored=self._stored >= 0 and not self._failed)
+            self._vfs.store.release(item)
