@@ -11,14 +11,11 @@ the tree, a directory or a file. Data operations need no lock: see :mod:`.cache.
 from __future__ import annotations
 
 import contextlib
-import enum
 import logging
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -30,6 +27,7 @@ from .cache.fetch import Fetcher
 from .cache.item import Item
 from .cache.store import Store
 from .cache.writeback import Snapshot, WriteBack
+from .changes import ORIGIN, Announcer, Change, ChangeKind
 from .direct import DirectReader, DirectWriter
 from .errors import (
     Busy,
@@ -38,19 +36,19 @@ from .errors import (
     Exists,
     InvalidName,
     IsDirectory,
-    NameTooLong,
     NoSpace,
     NotDirectory,
     NotEmpty,
     NotFound,
     ReadOnly,
-    StorageError,
     Unsupported,
 )
 from .handle import CachedHandle, Handle, OpenFlags
 from .listings import Listings
-from .remotes.protocol import ABSENT, Entry, Kind, Remote, RenameScope, Usage
+from .naming import NameLocks, beside, join, new_path
+from .remotes.protocol import ABSENT, Entry, Kind, Remote, RenameScope
 from .settings import CacheMode, OnConflict, VfsSettings
+from .space import Space, StatFs
 from .stage import Stage
 from .tree import Node, Tree
 
@@ -58,34 +56,8 @@ __all__ = ["ORIGIN", "Attributes", "Change", "ChangeKind", "Handle", "Node", "Op
 
 log = logging.getLogger(__name__)
 
-ORIGIN: ContextVar[object] = ContextVar("origin", default=None)
-"""Who is changing things: a front end sets it for its tasks, and finds it in `Change.origin`."""
-
-UNKNOWN_SPACE = 1 << 50
-"""What `statfs` shows as total where the remote does not say: 1 PiB, like rclone."""
 ROOM_PATIENCE = 30.0
 """Seconds that a write over the cache's bound waits for uploads that make room."""
-
-
-class ChangeKind(enum.Enum):
-    """What changed."""
-
-    ENTRY = "entry"
-    """A name appeared, went, or stands for something else now."""
-    CONTENT = "content"
-    ATTRIBUTES = "attributes"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change, told to those who subscribed. ``parent`` is 0 for a file without a name."""
-
-    what: ChangeKind
-    parent: int
-    name: str
-    inode: int
-    """0 where the name went."""
-    origin: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,26 +76,7 @@ class Attributes:
     nlink: int
 
 
-@dataclass(frozen=True, slots=True)
-class StatFs:
-    """Room in bytes; never negative."""
-
-    total: int
-    used: int
-    free: int
-    files: int = 1_000_000_000
-
-
 _TYPE_BITS = {Kind.FILE: stat.S_IFREG, Kind.DIRECTORY: stat.S_IFDIR, Kind.SYMLINK: stat.S_IFLNK}
-
-
-@final
-class _NameLock:
-    __slots__ = ("lock", "users")
-
-    def __init__(self) -> None:
-        self.lock = trio.Lock()
-        self.users = 0
 
 
 @final
@@ -145,12 +98,10 @@ class Vfs:
         self.evictor = Evictor(store, settings.cache)
         self.bounded = settings.cache.max_size is not None or settings.cache.min_free_space is not None
         self._nursery = nursery
-        self._listeners: list[Callable[[Change], None]] = []
-        self._locks: dict[tuple[int, str], _NameLock] = {}
+        self.changes = Announcer()
+        self._names = NameLocks()
+        self._space = Space(remote, settings, nursery)
         self._nodes: dict[int, Node] = {}
-        self._usage: tuple[float, Usage] | None = None
-        self._usage_asked = False
-        self._usage_known = trio.Event()
 
     @property
     def root(self) -> Node:
@@ -176,7 +127,7 @@ class Vfs:
 
     def _rescue_interrupted(self, item: Item) -> None:
         """Nobody was ever told that this content is complete: it must not replace what is at the remote."""
-        path = _beside(item.path, "interrupted")
+        path = beside(item.path, "interrupted")
         log.warning("%s was being written when the last run ended; what there is of it is kept as %s", item.path, path)
         item.row.base = item.row.attempt = None
         self.store.publish(item, path)
@@ -207,7 +158,7 @@ class Vfs:
         """The node of a name; NotFound when the directory does not have it."""
         node = (await self.tree.load(parent)).get(name)
         if node is None:
-            raise NotFound(_join(parent.path(), name))
+            raise NotFound(join(parent.path(), name))
         return node
 
     async def resolve(self, path: str) -> Node:
@@ -282,21 +233,21 @@ class Vfs:
             raise Denied(node.path(), f"with {mode} an existing file is written anew (O_TRUNC) or not at all")
         item = self.store.new(None, base=None, dirty=True)
         self._attach(node, item)
-        self._tell_node(ChangeKind.CONTENT, node)
+        self.changes.node(ChangeKind.CONTENT, node)
         return DirectWriter(self, node, item)
 
     async def create(self, parent: Node, name: str, flags: OpenFlags, *, exclusive: bool) -> Handle:
         """Open a file, making it if there is none; Exists if there is one and ``exclusive``."""
-        path = self._new_name(parent, name)
+        path = new_path(parent, name)
         self._writable(path)
-        async with self._names((parent, name)):
+        async with self._names.hold((parent, name)):
             found = (await self.tree.load(parent)).get(name)
             if found is None:
                 direct = not self._cache_wanted(flags | OpenFlags.WRITE)
                 item = self.store.new(None if direct else path, base=None, dirty=True)
                 node = self.tree.add(parent, name, Kind.FILE)
                 self._attach(node, item)
-                self._tell(ChangeKind.ENTRY, parent, name, node)
+                self.changes.entry(parent, name, node)
                 if direct:
                     return DirectWriter(self, node, item)
                 self.writeback.opened(item)
@@ -313,7 +264,7 @@ class Vfs:
             await handle.flush()
         finally:
             await handle.close()
-        self._tell_node(ChangeKind.CONTENT, node)
+        self.changes.node(ChangeKind.CONTENT, node)
 
     async def set_mtime(self, node: Node, mtime_ns: int) -> None:
         """Set the modification time; where the remote cannot keep it, it is shown until the node is forgotten."""
@@ -325,7 +276,7 @@ class Vfs:
                 item.row.mtime_ns = mtime_ns
                 self.store.save(item)
                 self._upload_later(item)
-                self._tell_node(ChangeKind.ATTRIBUTES, node)
+                self.changes.node(ChangeKind.ATTRIBUTES, node)
                 return
         if node.kind is Kind.FILE and node.version is not None and self.remote.caps.set_mtime and node.linked:
             entry = await self.remote.set_mtime(node.path(), mtime_ns)
@@ -340,7 +291,7 @@ class Vfs:
         elif node.item is not None:
             node.item.row.mtime_ns = mtime_ns
         node.mtime_ns = mtime_ns
-        self._tell_node(ChangeKind.ATTRIBUTES, node)
+        self.changes.node(ChangeKind.ATTRIBUTES, node)
 
     async def stage(self) -> Stage:
         """A file without a name, to be published whole. Not a checkpoint."""
@@ -352,20 +303,20 @@ class Vfs:
 
     async def mkdir(self, parent: Node, name: str) -> Node:
         """Make a directory, at the remote too."""
-        path = self._new_name(parent, name)
+        path = new_path(parent, name)
         self._writable(path)
-        async with self._names((parent, name)):
+        async with self._names.hold((parent, name)):
             if name in await self.tree.load(parent):
                 raise Exists(path)
             await self.remote.mkdir(path)
             node = self.tree.add(parent, name, Kind.DIRECTORY)
-        self._tell(ChangeKind.ENTRY, parent, name, node)
+        self.changes.entry(parent, name, node)
         return node
 
     async def unlink(self, parent: Node, name: str) -> None:
         """Delete a file or symlink. Handles that are open keep working until they are closed."""
-        self._writable(_join(parent.path(), name))
-        async with self._names((parent, name)):
+        self._writable(join(parent.path(), name))
+        async with self._names.hold((parent, name)):
             node = await self.lookup(parent, name)
             if node.kind is Kind.DIRECTORY:
                 raise IsDirectory(node.path())
@@ -386,49 +337,49 @@ class Vfs:
             if item is not None:
                 self._lose(item)
                 self.store.unlink(item)
-        self._tell(ChangeKind.ENTRY, parent, name, None, gone=node)
+        self.changes.entry(parent, name, None, gone=node)
 
     async def rmdir(self, parent: Node, name: str) -> None:
         """Remove an empty directory."""
-        self._writable(_join(parent.path(), name))
-        async with self._names((parent, name)):
+        self._writable(join(parent.path(), name))
+        async with self._names.hold((parent, name)):
             node = await self.lookup(parent, name)
             await self._remove_directory(node)
-        self._tell(ChangeKind.ENTRY, parent, name, None, gone=node)
+        self.changes.entry(parent, name, None, gone=node)
 
     async def rename(self, parent: Node, name: str, new_parent: Node, new_name: str, *, replace: bool = True) -> None:
         """Rename a file or directory, replacing a file or an empty directory of the new name if ``replace``.
 
         CrossDevice where the remote cannot rename what it holds; programs then copy and delete.
         """
-        new_path = self._new_name(new_parent, new_name)
-        self._writable(new_path)
+        path = new_path(new_parent, new_name)
+        self._writable(path)
         if parent is new_parent and name == new_name:
             await self.lookup(parent, name)
             return
-        async with self._names((parent, name), (new_parent, new_name)):
+        async with self._names.hold((parent, name), (new_parent, new_name)):
             node = await self.lookup(parent, name)
             target = (await self.tree.load(new_parent)).get(new_name)
             if target is not None and not replace:
-                raise Exists(new_path)
+                raise Exists(path)
             ancestor: Node | None = new_parent
             while ancestor is not None:
                 if ancestor is node:
-                    raise InvalidName(new_path, "a directory cannot be moved into itself")
+                    raise InvalidName(path, "a directory cannot be moved into itself")
                 ancestor = ancestor.parent
             if node.kind is Kind.DIRECTORY:
                 if target is not None and target.kind is not Kind.DIRECTORY:
-                    raise NotDirectory(new_path)
+                    raise NotDirectory(path)
                 await self._rename_directory(node, target, new_parent, new_name)
             else:
                 if target is not None and target.kind is Kind.DIRECTORY:
-                    raise IsDirectory(new_path)
+                    raise IsDirectory(path)
                 await self._rename_file(node, target, new_parent, new_name)
-        self._tell(ChangeKind.ENTRY, parent, name, None)
-        self._tell(ChangeKind.ENTRY, new_parent, new_name, node, gone=target)
+        self.changes.entry(parent, name, None)
+        self.changes.entry(new_parent, new_name, node, gone=target)
 
     async def _rename_file(self, node: Node, target: Node | None, parent: Node, name: str) -> None:
-        old, new = node.path(), _join(parent.path(), name)
+        old, new = node.path(), join(parent.path(), name)
         item = self._cached(node)
         loser = self._cached(target) if target is not None else None
         if item is not None:
@@ -481,7 +432,7 @@ class Vfs:
             item.row.base = entry.version
 
     async def _rename_directory(self, node: Node, target: Node | None, parent: Node, name: str) -> None:
-        old, new = node.path(), _join(parent.path(), name)
+        old, new = node.path(), join(parent.path(), name)
         if self.remote.caps.rename is not RenameScope.TREE:
             raise CrossDevice(old)
         if target is not None:
@@ -511,46 +462,14 @@ class Vfs:
     # the remote's room
 
     async def statfs(self) -> StatFs:
-        """Room, as the remote said within the directory cache time; asks in the background, waits a second at most."""
-        age = self.settings.tree.cache_time
-        if self._usage is None or (age is not None and trio.current_time() - self._usage[0] > age):
-            if not self._usage_asked:
-                self._usage_asked = True
-                self._nursery.start_soon(self._ask_usage)
-            if self._usage is None:
-                with trio.move_on_after(1):
-                    await self._usage_known.wait()
-        usage = self._usage[1] if self._usage else Usage()
-        total, used, free = usage.total, usage.used, usage.free
-        if total is None:
-            total = (free if free is not None else UNKNOWN_SPACE) + (used or 0)
-        if self.settings.total_size is not None:
-            total = self.settings.total_size
-        if used is None:
-            used = max(0, total - free) if free is not None else 0
-        if free is None or self.settings.total_size is not None:
-            free = max(0, total - used)
-        return StatFs(max(total, 0), max(used, 0), max(min(free, total), 0))
-
-    async def _ask_usage(self) -> None:
-        usage = Usage()
-        try:
-            usage = await self.remote.usage()
-        except Unsupported:
-            pass
-        except StorageError as problem:
-            log.info("the remote does not say how much room there is: %s", problem)
-        finally:
-            self._usage_asked = False
-        self._usage = (trio.current_time(), usage)
-        self._usage_known.set()
+        """Room, as the remote last said; asks again in the background, waits a second at most."""
+        return await self._space.statfs()
 
     # following
 
     def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Be told of every change, on the trio thread; must not block. Answers how to stop that."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+        return self.changes.subscribe(listener)
 
     async def drain(self, attempts: int = 3) -> tuple[Upload, ...]:
         """Upload everything now; answers what could not be stored after that many more tries each."""
@@ -600,9 +519,9 @@ class Vfs:
 
     async def publish(self, stage_item: Item, parent: Node, name: str) -> Node:
         """A staged item becomes the file of this name; for :class:`Stage`."""
-        path = self._new_name(parent, name)
+        path = new_path(parent, name)
         self._writable(path)
-        async with self._names((parent, name)):
+        async with self._names.hold((parent, name)):
             target = (await self.tree.load(parent)).get(name)
             if target is not None and target.kind is not Kind.FILE:
                 raise IsDirectory(path)
@@ -621,19 +540,19 @@ class Vfs:
             node.version = stage_item.row.base
             self._attach(node, stage_item)
             self.writeback.schedule(stage_item)
-        self._tell(ChangeKind.ENTRY, parent, name, node, gone=target)
+        self.changes.entry(parent, name, node, gone=target)
         return node
 
     async def _store_staged(self, item: Item, parent: Node, name: str, target: Node | None) -> Node:
         """Without a cache, what was received goes to the remote before it is acknowledged."""
         expect = item.row.base if item.row.base is not None else ABSENT
         stored = await self.remote.put(
-            _join(parent.path(), name), Snapshot(item), expect=expect, mtime_ns=item.row.mtime_ns
+            join(parent.path(), name), Snapshot(item), expect=expect, mtime_ns=item.row.mtime_ns
         )
         node = self.tree.add(parent, name, Kind.FILE)
         node.version, node.size = stored.version, item.size
         node.mtime_ns = stored.mtime_ns or node.mtime_ns
-        self._tell(ChangeKind.ENTRY, parent, name, node, gone=target)
+        self.changes.entry(parent, name, node, gone=target)
         return node
 
     def start_task(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
@@ -658,13 +577,13 @@ class Vfs:
             if node.version is None and node.parent is not None:
                 parent, name = node.parent, node.name
                 self.tree.remove(node)
-                self._tell(ChangeKind.ENTRY, parent, name, None, gone=node)
+                self.changes.entry(parent, name, None, gone=node)
                 return
-        self._tell_node(ChangeKind.CONTENT, node)
+        self.changes.node(ChangeKind.CONTENT, node)
 
     def content_changed(self, node: Node) -> None:
         """Bytes of the node changed by a way that readers of it cannot see themselves."""
-        self._tell_node(ChangeKind.CONTENT, node)
+        self.changes.node(ChangeKind.CONTENT, node)
 
     # inside
 
@@ -722,50 +641,6 @@ class Vfs:
         if self.settings.read_only:
             raise ReadOnly(path)
 
-    def _new_name(self, parent: Node, name: str) -> str:
-        if parent.kind is not Kind.DIRECTORY:
-            raise NotDirectory(parent.path())
-        if not parent.linked:
-            raise NotFound(name)
-        if name in ("", ".", "..") or "/" in name or "\0" in name:
-            raise InvalidName(name)
-        if len(name.encode("utf-8", "surrogateescape")) > 255:
-            raise NameTooLong(name)
-        return _join(parent.path(), name)
-
-    @asynccontextmanager
-    async def _names(self, *names: tuple[Node, str]) -> AsyncIterator[None]:
-        """Be the only one who changes these names."""
-        keys = sorted({(parent.inode, name) for parent, name in names})
-        taken: list[_NameLock] = []
-        try:
-            for key in keys:
-                entry = self._locks.setdefault(key, _NameLock())
-                entry.users += 1
-                taken.append(entry)
-            for entry in taken:
-                await entry.lock.acquire()
-            yield
-        finally:
-            for key, entry in zip(keys, taken, strict=False):
-                if entry.lock.statistics().owner is trio.lowlevel.current_task():
-                    entry.lock.release()
-                entry.users -= 1
-                if not entry.users:
-                    del self._locks[key]
-
-    def _tell(self, what: ChangeKind, parent: Node, name: str, node: Node | None, gone: Node | None = None) -> None:
-        change = Change(what, parent.inode, name, node.inode if node else 0, ORIGIN.get())
-        for listener in self._listeners:
-            listener(change)
-        if gone is not None:
-            self._tell_node(ChangeKind.ATTRIBUTES, gone)
-
-    def _tell_node(self, what: ChangeKind, node: Node) -> None:
-        change = Change(what, node.parent.inode if node.parent else 0, node.name, node.inode, ORIGIN.get())
-        for listener in self._listeners:
-            listener(change)
-
     def _listing_changed(self, directory: Node, name: str, node: Node | None, content: bool) -> None:
         """The tree found that the remote is different from what was known: nobody here did that."""
         if node is not None and content:
@@ -773,21 +648,9 @@ class Vfs:
             if item is not None and not item.dirty:
                 self.fetcher.stop(item)
                 self.store.rebase(item, node.version)
-            self._tell_unasked(ChangeKind.CONTENT, node)
+            self.changes.found_node(ChangeKind.CONTENT, node)
             return
-        token = ORIGIN.set(None)
-        try:
-            self._tell(ChangeKind.ENTRY, directory, name, node)
-        finally:
-            ORIGIN.reset(token)
-
-    def _tell_unasked(self, what: ChangeKind, node: Node) -> None:
-        """Nobody here caused this: whoever asked first only found it, and has to be told as well."""
-        token = ORIGIN.set(None)
-        try:
-            self._tell_node(what, node)
-        finally:
-            ORIGIN.reset(token)
+        self.changes.found_entry(directory, name, node)
 
     async def _stale(self, item: Item) -> bool:
         """A read found another version at the remote; answers whether the item is about that one now."""
@@ -807,7 +670,7 @@ class Vfs:
         self.store.rebase(item, entry.version)
         if node is not None:
             self.tree.touch(node, entry)
-            self._tell_unasked(ChangeKind.CONTENT, node)
+            self.changes.found_node(ChangeKind.CONTENT, node)
         return True
 
     def _stored(self, item: Item, entry: Entry) -> None:
@@ -826,7 +689,7 @@ class Vfs:
         elif item.row.mtime_ns is not None:
             node.mtime_ns = item.row.mtime_ns
         if node.mtime_ns != before:
-            self._tell_unasked(ChangeKind.ATTRIBUTES, node)
+            self.changes.found_node(ChangeKind.ATTRIBUTES, node)
 
     async def _conflict(self, item: Item) -> None:
         """The file changed both here and at the remote; ``--on-conflict`` says what becomes of that."""
@@ -844,39 +707,22 @@ class Vfs:
                 if node is not None:
                     node.version = theirs.version
                     self.released(node)
-                    self._tell_node(ChangeKind.CONTENT, node)
+                    self.changes.node(ChangeKind.CONTENT, node)
             case OnConflict.KEEP_BOTH:
                 self._keep_both(item, node, theirs)
 
     def _keep_both(self, item: Item, node: Node | None, theirs: Entry) -> None:
         path = item.path
-        beside = _beside(path, f"conflict {socket.gethostname()}")
-        log.warning("%s: both versions are kept; what was written here is %s", path, beside)
+        other_path = beside(path, f"conflict {socket.gethostname()}")
+        log.warning("%s: both versions are kept; what was written here is %s", path, other_path)
         item.row.base = item.row.attempt = None
-        self.store.publish(item, beside)
+        self.store.publish(item, other_path)
         if node is None or node.parent is None:
             return
         parent, name = node.parent, node.name
-        self.tree.move(node, parent, beside.rpartition("/")[2])
+        self.tree.move(node, parent, other_path.rpartition("/")[2])
         node.version = None
         other = self.tree.add(parent, name, Kind.FILE)
         other.version, other.size, other.mtime_ns = theirs.version, theirs.size, theirs.mtime_ns or time.time_ns()
-        self._tell(ChangeKind.ENTRY, parent, name, other)
-        self._tell(ChangeKind.ENTRY, parent, node.name, node)
-
-
-def _join(directory: str, name: str) -> str:
-    return f"{directory}/{name}" if directory else name
-
-
-def _beside(path: str, why: str) -> str:
-    """``dir/name (why TIME).ext``, the extension kept so that programs still know what it is; 255 bytes at most."""
-    directory, _, name = path.rpartition("/")
-    stem, dot, extension = name.rpartition(".")
-    if not stem:
-        stem, dot, extension = name, "", ""
-    note = f" ({why} {time.strftime('%Y-%m-%dT%H.%M.%S')})"
-    room = 255 - len((note + dot + extension).encode("utf-8", "surrogateescape"))
-    while len(stem.encode("utf-8", "surrogateescape")) > room and stem:
-        stem = stem[:-1]
-    return _join(directory, f"{stem}{note}{dot}{extension}")
+        self.changes.entry(parent, name, other)
+        self.changes.entry(parent, node.name, node)
