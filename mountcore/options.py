@@ -112,6 +112,24 @@ def _size(text: str) -> int:
     return parse_size(text) or 0
 
 
+def _bandwidth(text: str) -> tuple[int | None, int | None]:
+    up, colon, down = text.partition(":")
+    rates = (parse_size(up), parse_size(down if colon else up))
+    if 0 in rates:
+        raise Refused("a rate of nothing would stop everything; off means no limit")
+    return rates
+
+
+def _rate(text: str) -> float | None:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate < 1e9:
+        raise Refused(f"{text!r} is not a number of requests per second, like 10 or 0.5")
+    return rate or None
+
+
 def _current_umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
@@ -138,6 +156,15 @@ VFS_OPTIONS: tuple[Option, ...] = (
     Option("no-seek", "false", "Uncached files are read in order only", boolean, flag=True),
     Option("timeout", "1m", "Give up on a remote that sends nothing for this long", seconds, "DURATION"),
     Option("dir-cache-time", "5m", "Believe a directory listing for this long", parse_duration, "DURATION"),
+    Option("vfs-refresh", "false", "Read the whole tree at the start, in the background", boolean, flag=True),
+    Option("vfs-case-insensitive", "false", "Find a file whatever the case of its name", boolean, flag=True),
+    Option("no-unicode-normalization", "false", "Names in different Unicode normal forms are different files",
+           boolean, flag=True),
+    Option("vfs-block-norm-dupes", "false", "Hide names that differ only in their Unicode normal form (or case)",
+           boolean, flag=True),
+    Option("no-modtime", "false", "Neither read nor set modification times", boolean, flag=True),
+    Option("bwlimit", "off", "Bytes per second to and from the remote, or UP:DOWN", _bandwidth, "RATE"),
+    Option("tpslimit", "0", "Requests per second to the remote; 0: no limit", _rate, "N"),
     Option("read-only", "false", "Refuse every change", boolean, flag=True),
     Option("vfs-used-is-size", "false", "Used space is the sum of the files' sizes", boolean, flag=True),
     Option("vfs-disk-space-total-size", "off", "Show this as the total space", parse_size, "SIZE"),
@@ -197,11 +224,21 @@ def vfs_settings(given: Mapping[str, str]) -> VfsSettings:
             no_seek=v["no-seek"],
             timeout=v["timeout"],
         ),
-        tree=TreeSettings(cache_time=v["dir-cache-time"]),
+        tree=TreeSettings(
+            cache_time=v["dir-cache-time"],
+            refresh=v["vfs-refresh"],
+            case_insensitive=v["vfs-case-insensitive"],
+            normalize=not v["no-unicode-normalization"],
+            block_dupes=v["vfs-block-norm-dupes"],
+        ),
         owner=OwnerSettings(
             uid=v["uid"], gid=v["gid"], umask=v["umask"], dir_perms=v["dir-perms"], file_perms=v["file-perms"]
         ),
         read_only=v["read-only"],
+        no_modtime=v["no-modtime"],
+        upload_limit=v["bwlimit"][0],
+        download_limit=v["bwlimit"][1],
+        request_limit=v["tpslimit"],
         used_is_size=v["vfs-used-is-size"],
         total_size=v["vfs-disk-space-total-size"],
     )

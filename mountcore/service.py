@@ -16,6 +16,7 @@ import trio
 from .cache.store import Store, open_store
 from .errors import NotDirectory, TimedOut, Unreachable
 from .listings import Listings
+from .remotes.limits import LimitedRemote, Limits
 from .remotes.protocol import Entry, Kind, Remote
 from .settings import VfsSettings
 from .vfs import Vfs
@@ -100,8 +101,10 @@ class Core:
         try:
             with entry.scope:
                 root = await self._reach(entry.remote, listings)
+                limits = Limits(settings.upload_limit, settings.download_limit, settings.request_limit)
+                remote = LimitedRemote(entry.remote, limits) if limits else entry.remote
                 async with trio.open_nursery() as nursery:
-                    entry.vfs = vfs = Vfs(entry.remote, store, listings, settings, nursery)
+                    entry.vfs = vfs = Vfs(remote, store, listings, settings, nursery)
                     vfs.start(root)
                     task_status.started()
                     await trio.sleep_forever()

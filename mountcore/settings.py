@@ -80,6 +80,13 @@ class TreeSettings:
 
     cache_time: float | None = 300.0
     """How long a listing is believed; None: for ever."""
+    refresh: bool = False
+    """Read the whole tree at the start, in the background."""
+    case_insensitive: bool = False
+    normalize: bool = True
+    """A name that differs only in its Unicode normal form is the same name."""
+    block_dupes: bool = False
+    """Hide names that are equal after normalisation to one that is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,5 +109,12 @@ class VfsSettings:
     tree: TreeSettings = field(default_factory=TreeSettings)
     owner: OwnerSettings = field(default_factory=OwnerSettings)
     read_only: bool = False
+    no_modtime: bool = False
+    """Show a file's directory's time as its own, and set none."""
+    upload_limit: int | None = None
+    download_limit: int | None = None
+    """Bytes per second."""
+    request_limit: float | None = None
+    """Requests per second."""
     used_is_size: bool = False
     total_size: int | None = None

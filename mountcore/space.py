@@ -7,13 +7,15 @@ it longer than a second. What it does not say is filled in the way rclone does, 
 from __future__ import annotations
 
 import logging
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import final
 
 import trio
 
 from .errors import StorageError, Unsupported
-from .remotes.protocol import Remote, Usage
+from .naming import join
+from .remotes.protocol import Kind, Remote, Usage
 from .settings import VfsSettings
 
 log = logging.getLogger(__name__)
@@ -75,9 +77,7 @@ class Space:
     async def _ask(self) -> None:
         usage = Usage()
         try:
-            usage = await self._remote.usage()
-        except Unsupported:
-            pass
+            usage = await self._ask_or_count()
         except StorageError as problem:
             log.info("the remote does not say how much room there is: %s", problem)
             usage = self._usage or usage
@@ -86,3 +86,26 @@ class Space:
         self._usage = usage
         self._asked_at = trio.current_time()
         self._known.set()
+
+    async def _ask_or_count(self) -> Usage:
+        try:
+            said = await self._remote.usage()
+        except Unsupported:
+            said = Usage()
+        if not self._settings.used_is_size:
+            return said
+        used = await self._count("")
+        return Usage(said.total, used, None if said.total is None else max(0, said.total - used))
+
+    async def _count(self, directory: str) -> int:
+        """The sum of all files' sizes at and below a directory, asked of the remote itself."""
+        total, below = 0, []
+        async with aclosing(self._remote.list(directory)) as listing:  # type: ignore[type-var]
+            async for entry in listing:
+                if entry.kind is Kind.DIRECTORY:
+                    below.append(join(directory, entry.name))
+                else:
+                    total += max(0, entry.size)
+        for path in below:
+            total += await self._count(path)
+        return total

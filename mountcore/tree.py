@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from typing import final
@@ -43,6 +44,7 @@ class Node:
         "__weakref__",
         "children",
         "edits",
+        "folded",
         "inode",
         "item",
         "kind",
@@ -74,6 +76,8 @@ class Node:
         """Set while the content is open, or not yet at the remote."""
         self.children: dict[str, Node] | None = None
         """Names below; None until listed, and in files."""
+        self.folded: dict[str, str] | None = None
+        """Names below by their folded form, for names that are not there to the letter; built when needed."""
         self.listed_at = float("-inf")
         self.stale = False
         self.loading: trio.Event | None = None
@@ -114,6 +118,7 @@ class Tree:
         self._store = store
         self._settings = settings
         self._listener = listener
+        self._folds = settings.normalize or settings.case_insensitive
         self._unsaved: dict[int, Node] = {}
         """Directories changed here since their listing was saved."""
         self._inodes = itertools.count(ROOT_INODE)
@@ -177,6 +182,7 @@ class Tree:
 
     def _edited(self, parent: Node, name: str) -> None:
         self._unsaved[parent.inode] = parent
+        parent.folded = None
         if parent.edits is not None:
             parent.edits.add(name)
 
@@ -188,6 +194,26 @@ class Tree:
             return False
         lifetime = RETRY_STALE if directory.stale else self._settings.cache_time
         return lifetime is None or trio.current_time() - directory.listed_at < lifetime
+
+    async def find(self, directory: Node, name: str) -> Node | None:
+        """The child of that name, or, where nothing is called exactly so, of a name that counts as the same."""
+        children = await self.load(directory)
+        node = children.get(name)
+        if node is not None or not self._folds or (name.isascii() and not self._settings.case_insensitive):
+            return node
+        if directory.folded is None:
+            directory.folded = {self._fold(other): other for other in sorted(children, reverse=True)}
+        other = directory.folded.get(self._fold(name))
+        return None if other is None else children.get(other)
+
+    def _fold(self, name: str) -> str:
+        if self._settings.normalize:
+            name = unicodedata.normalize("NFC", name)
+        return name.casefold() if self._settings.case_insensitive else name
+
+    def expire(self, directory: Node) -> None:
+        """Believe the listing of one directory no more: what became of a change in it is not known."""
+        directory.listed_at = float("-inf")
 
     def forget(self, directory: Node) -> None:
         """Believe no listing at or below a directory any more; nodes stay, and so do their numbers."""
@@ -278,6 +304,9 @@ class Tree:
 
     def _merge(self, directory: Node, entries: dict[str, Entry]) -> None:
         edits = directory.edits or set()
+        if self._settings.block_dupes:
+            entries = self._without_dupes(directory, entries)
+        directory.folded = None
         before = directory.children if directory.children is not None else {}
         first = directory.children is None
         directory.children = before
@@ -307,6 +336,13 @@ class Tree:
         self._adopt_dirty(directory)
         directory.stale = False
         directory.listed_at = trio.current_time()
+
+    def _without_dupes(self, directory: Node, entries: dict[str, Entry]) -> dict[str, Entry]:
+        shown: dict[str, Entry] = {}
+        for name in sorted(entries):
+            if shown.setdefault(self._fold(name), entries[name]) is not entries[name]:
+                log.warning("%r in /%s is hidden: another name counts as the same", name, directory.path())
+        return {entry.name: entry for entry in shown.values()}
 
     def _apply(self, node: Node, entry: Entry) -> bool:
         """Take over what the remote says of a node; answers whether the content is another one."""

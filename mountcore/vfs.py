@@ -15,7 +15,8 @@ import logging
 import socket
 import stat
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import final
 
@@ -41,6 +42,7 @@ from .errors import (
     NotEmpty,
     NotFound,
     ReadOnly,
+    StorageError,
     Unsupported,
 )
 from .handle import CachedHandle, Handle, OpenFlags
@@ -124,6 +126,20 @@ class Vfs:
             log.info("%d files from an earlier run are still to be uploaded", len(left))
         self._nursery.start_soon(self.writeback.run)
         self._nursery.start_soon(self.evictor.run)
+        if self.settings.tree.refresh:
+            self._nursery.start_soon(self._read_tree)
+
+    async def _read_tree(self) -> None:
+        """List everything once; a directory that cannot be listed is left for when it is asked for."""
+        waiting = [self.root]
+        while waiting:
+            directory = waiting.pop()
+            try:
+                children = await self.tree.load(directory)
+            except StorageError as problem:
+                log.info("--vfs-refresh passes over /%s: %s", directory.path(), problem)
+                continue
+            waiting += [node for node in children.values() if node.kind is Kind.DIRECTORY]
 
     def _rescue_interrupted(self, item: Item) -> None:
         """Nobody was ever told that this content is complete: it must not replace what is at the remote."""
@@ -141,6 +157,8 @@ class Vfs:
         if item is not None:
             size = item.size
             mtime = item.row.mtime_ns or mtime
+        if self.settings.no_modtime and node.kind is Kind.FILE and node.parent is not None:
+            mtime = node.parent.mtime_ns
         if node.mode is not None:
             perms = node.mode
         elif node.kind is Kind.DIRECTORY:
@@ -156,7 +174,7 @@ class Vfs:
 
     async def lookup(self, parent: Node, name: str) -> Node:
         """The node of a name; NotFound when the directory does not have it."""
-        node = (await self.tree.load(parent)).get(name)
+        node = await self.tree.find(parent, name)
         if node is None:
             raise NotFound(join(parent.path(), name))
         return node
@@ -241,7 +259,7 @@ class Vfs:
         path = new_path(parent, name)
         self._writable(path)
         async with self._names.hold((parent, name)):
-            found = (await self.tree.load(parent)).get(name)
+            found = await self.tree.find(parent, name)
             if found is None:
                 direct = not self._cache_wanted(flags | OpenFlags.WRITE)
                 item = self.store.new(None if direct else path, base=None, dirty=True)
@@ -269,6 +287,8 @@ class Vfs:
     async def set_mtime(self, node: Node, mtime_ns: int) -> None:
         """Set the modification time; where the remote cannot keep it, it is shown until the node is forgotten."""
         self._writable(node.path())
+        if self.settings.no_modtime:
+            return
         item = node.item
         if item is not None and item.dirty:
             await self.writeback.withdraw(item)
@@ -306,9 +326,10 @@ class Vfs:
         path = new_path(parent, name)
         self._writable(path)
         async with self._names.hold((parent, name)):
-            if name in await self.tree.load(parent):
+            if await self.tree.find(parent, name) is not None:
                 raise Exists(path)
-            await self.remote.mkdir(path)
+            async with self._uncertain(parent):
+                await self.remote.mkdir(path)
             node = self.tree.add(parent, name, Kind.DIRECTORY)
         self.changes.entry(parent, name, node)
         return node
@@ -327,8 +348,9 @@ class Vfs:
                 await self._preserve(item)
             try:
                 if self._stored_at_remote(node, item):
-                    with contextlib.suppress(NotFound):
-                        await self.remote.remove(path)
+                    async with self._uncertain(parent):
+                        with contextlib.suppress(NotFound):
+                            await self.remote.remove(path)
             except BaseException:
                 if item is not None:
                     self._upload_later(item)
@@ -359,7 +381,7 @@ class Vfs:
             return
         async with self._names.hold((parent, name), (new_parent, new_name)):
             node = await self.lookup(parent, name)
-            target = (await self.tree.load(new_parent)).get(new_name)
+            target = await self.tree.find(new_parent, new_name)
             if target is not None and not replace:
                 raise Exists(path)
             ancestor: Node | None = new_parent
@@ -388,7 +410,10 @@ class Vfs:
             await self.writeback.withdraw(loser)
             await self._preserve(loser)
         try:
-            moved = self._stored_at_remote(node, item) and await self._rename_at_remote(old, new, target)
+            moved = False
+            if self._stored_at_remote(node, item):
+                async with self._uncertain(parent, *[p for p in [node.parent] if p]):
+                    moved = await self._rename_at_remote(old, new, target)
             if moved and self.remote.caps.tags:
                 self._apply_moved(node, item, await self.remote.stat(new))
         except BaseException:
@@ -441,7 +466,8 @@ class Vfs:
         async with self.writeback.paused(below):
             for item in self.store.loaded_below(old):
                 self.fetcher.stop(item)
-            await self.remote.rename(old, new)
+            async with self._uncertain(parent, *[p for p in [node.parent] if p]):
+                await self.remote.rename(old, new)
             self.store.rename_tree(old, new)
             self.tree.move(node, parent, name)
 
@@ -522,7 +548,7 @@ class Vfs:
         path = new_path(parent, name)
         self._writable(path)
         async with self._names.hold((parent, name)):
-            target = (await self.tree.load(parent)).get(name)
+            target = await self.tree.find(parent, name)
             if target is not None and target.kind is not Kind.FILE:
                 raise IsDirectory(path)
             loser = self._cached(target) if target is not None else None
@@ -636,6 +662,16 @@ class Vfs:
     def _upload_later(self, item: Item) -> None:
         if item.dirty and item.row.path is not None and not item.writers:
             self.writeback.schedule(item)
+
+    @asynccontextmanager
+    async def _uncertain(self, *directories: Node) -> AsyncIterator[None]:
+        """A change at the remote that fails may have happened all the same: look again before believing a name."""
+        try:
+            yield
+        except BaseException:
+            for directory in directories:
+                self.tree.expire(directory)
+            raise
 
     def _writable(self, path: str) -> None:
         if self.settings.read_only:
