@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, final
 import trio
 
 from .cache.item import Data, Item
+from .direct import DirectReader
 from .errors import BadHandle, NoSpace
 
 if TYPE_CHECKING:
@@ -100,13 +101,15 @@ class Handle(Protocol):
 class CachedHandle:
     """An open file in the cache. See :class:`Handle` for what the methods promise."""
 
-    __slots__ = ("_closed", "_flags", "_item", "_vfs", "node")
+    __slots__ = ("_closed", "_flags", "_item", "_leased", "_past", "_vfs", "node")
 
     def __init__(self, vfs: Vfs, node: Node, item: Item, flags: OpenFlags) -> None:
         self._vfs = vfs
         self._item = item
         self._flags = flags
         self._closed = False
+        self._leased = False
+        self._past: DirectReader | None = None
         self.node = node
         vfs.store.acquire(item)
         item.handles += 1
@@ -136,12 +139,27 @@ class CachedHandle:
         data = self.try_read(offset, length)
         while data is None:
             self._vfs.counters.misses += 1
-            await self._vfs.fetcher.ensure(self._item, offset, offset + length)
+            try:
+                await self._vfs.fetcher.ensure(self._item, offset, offset + length)
+            except NoSpace:
+                return await self._read_past(offset, length)
             data = self._item.read(offset, length)
         return data
 
+    async def _read_past(self, offset: int, length: int) -> bytes:
+        """The cache may hold no more: read the remote itself, and keep nothing."""
+        if self._item.dirty:
+            await self._vfs.fetcher.ensure(self._item, offset, offset + length, must=True)
+            return self._item.read(offset, length) or b""
+        if self._past is None:
+            self._past = DirectReader(self._vfs, self.node)
+        return await self._past.read(offset, length)
+
     async def lease(self, offset: int, length: int) -> int:
         item = self._item
+        if not self._leased:
+            self._leased = True
+            item.leases += 1
         stop = min(offset + length, item.size)
         if offset >= stop:
             return offset
@@ -215,6 +233,9 @@ class CachedHandle:
         self._closed = True
         item = self._item
         item.handles -= 1
+        item.leases -= self._leased
+        if self._past is not None:
+            await self._past.close()
         if self._flags.changes:
             item.writers -= 1
             if item.dirty and item.row.path is not None:

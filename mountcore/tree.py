@@ -175,6 +175,12 @@ class Tree:
         if node.parent is not None:
             self._edited(node.parent, node.name)
 
+    def believe(self, node: Node) -> None:
+        """Show what the remote's version says, and nothing that was cached of an older one."""
+        if node.version is not None:
+            node.size = node.version.size
+            node.mtime_ns = node.version.mtime_ns or node.mtime_ns
+
     def touch(self, node: Node, entry: Entry) -> None:
         """The remote was asked about this one name: believe that over any listing that is on its way."""
         self._apply(node, entry)

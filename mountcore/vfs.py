@@ -48,7 +48,7 @@ from .errors import (
 from .handle import CachedHandle, Handle, OpenFlags
 from .listings import Listings
 from .naming import NameLocks, beside, join, new_path
-from .remotes.protocol import ABSENT, Entry, Kind, Remote, RenameScope
+from .remotes.protocol import ABSENT, Entry, Kind, Remote, RenameScope, Version
 from .settings import CacheMode, OnConflict, VfsSettings
 from .space import Space, StatFs
 from .stage import Stage
@@ -93,11 +93,11 @@ class Vfs:
         self.settings = settings
         self.counters = Counters()
         self.tree = Tree(remote, store, listings, settings.tree, self._listing_changed)
-        self.fetcher = Fetcher(remote, store, settings.read, self.counters, nursery, self._stale)
+        self.evictor = Evictor(store, settings.cache)
+        self.fetcher = Fetcher(remote, store, settings.read, self.counters, nursery, self._stale, self.evictor.fits)
         self.writeback = WriteBack(
             remote, store, self.fetcher, settings.cache, self.counters, nursery, self._stored, self._conflict
         )
-        self.evictor = Evictor(store, settings.cache)
         self.bounded = settings.cache.max_size is not None or settings.cache.min_free_space is not None
         self._nursery = nursery
         self.changes = Announcer()
@@ -511,6 +511,30 @@ class Vfs:
             errors=c.errors,
         )  # fmt: skip
 
+    async def hold_upload(self, node: Node, held: bool) -> None:
+        """Keep a changed file from being uploaded, or let it go on."""
+        if node.item is not None and held:
+            await self.writeback.hold(node.item)
+        elif node.item is not None:
+            self.writeback.unhold(node.item)
+
+    async def discard_changes(self, node: Node) -> None:
+        """Give up what was written here and not uploaded: the remote's version shows again, or nothing."""
+        item = node.item
+        if item is None or not item.dirty:
+            return
+        self._writable(node.path())
+        await self.writeback.withdraw(item)
+        if node.version is None and node.parent is not None:
+            await self.unlink(node.parent, node.name)
+            return
+        self.fetcher.stop(item)
+        self.writeback.discard(item)
+        item.row.dirty = False
+        self.store.rebase(item, node.version)
+        self.released(node)
+        self.changes.node(ChangeKind.CONTENT, node)
+
     # for handles and stages
 
     async def make_dirty(self, item: Item) -> None:
@@ -623,7 +647,7 @@ class Vfs:
             elif not item.dirty and (
                 item.row.base is None or node.version is None or not item.row.base.matches(node.version)
             ):
-                self.store.rebase(item, node.version)
+                item = self._renew(item, node.version) or self.store.new(path, base=node.version, dirty=False)
             self._attach(node, item)
         return item
 
@@ -681,9 +705,9 @@ class Vfs:
         """The tree found that the remote is different from what was known: nobody here did that."""
         if node is not None and content:
             item = node.item
-            if item is not None and not item.dirty:
-                self.fetcher.stop(item)
-                self.store.rebase(item, node.version)
+            if item is not None and not item.dirty and self._renew(item, node.version) is None:
+                self._detach(node)
+                self.tree.believe(node)
             self.changes.found_node(ChangeKind.CONTENT, node)
             return
         self.changes.found_entry(directory, name, node)
@@ -702,12 +726,23 @@ class Vfs:
         if entry.kind is not Kind.FILE or item.dirty or item.path != path:
             return entry.kind is Kind.FILE
         log.info("%s changed at the remote while it was read; reading starts anew", path)
-        self.fetcher.stop(item)
-        self.store.rebase(item, entry.version)
+        renewed = self._renew(item, entry.version) is not None
         if node is not None:
+            if not renewed:
+                self._detach(node)
             self.tree.touch(node, entry)
             self.changes.found_node(ChangeKind.CONTENT, node)
-        return True
+        return renewed
+
+    def _renew(self, item: Item, version: Version | None) -> Item | None:
+        """A clean item is about another version now. None where foreign threads send bytes of the old one:
+        that item loses its name and ends with them, and what it does not hold is Stale."""
+        self.fetcher.stop(item)
+        if item.leases:
+            self.store.unlink(item)
+            return None
+        self.store.rebase(item, version)
+        return item
 
     def _stored(self, item: Item, entry: Entry) -> None:
         """An upload ended well."""

@@ -15,12 +15,15 @@ import trio
 
 from ..quantity import format_size
 from ..settings import CacheSettings
+from ..spans import Span
 from .index import ItemId
 from .store import Store
 
 log = logging.getLogger(__name__)
 
 BATCH = 256
+SLICE = 1 << 20
+"""Least that a file in use loses at a time."""
 
 
 @final
@@ -30,6 +33,7 @@ class Evictor:
     def __init__(self, store: Store, settings: CacheSettings) -> None:
         self._store = store
         self._settings = settings
+        self._bounded = settings.max_size is not None or settings.min_free_space is not None
 
     async def run(self) -> None:
         """Tidy every ``poll_interval``; never, where that is off. Moves the index's log along, too."""
@@ -51,8 +55,30 @@ class Evictor:
         return freed
 
     def make_room(self, wanted: int) -> int:
-        """Give back at least ``wanted`` bytes if clean items hold that much."""
-        return self._evict(time.time() + 1, max(wanted, self.over()))
+        """Give back at least ``wanted`` bytes if clean items, at last those in use, hold that much."""
+        wanted = max(wanted, self.over())
+        freed = self._evict(time.time() + 1, wanted)
+        if freed < wanted:
+            freed += self._shrink_open(wanted - freed)
+        return freed
+
+    def fits(self, count: int) -> bool:
+        """Whether ``count`` more bytes may be held, after giving back what that takes."""
+        if not self._bounded:
+            return True
+        over = self.over() + count
+        return over <= 0 or self.make_room(over) >= over
+
+    def _shrink_open(self, wanted: int) -> int:
+        """A clean file in use can lose ranges: they are fetched again when they are wanted."""
+        freed = 0
+        for item in self._store.open_clean():
+            for span in list(item.spans):
+                if freed >= wanted:
+                    return freed
+                stop = min(span.stop, span.start + max(wanted - freed, SLICE))
+                freed += self._store.discard_clean(item, Span(span.start, stop))
+        return freed
 
     def over(self) -> int:
         """Bytes held beyond the bounds; 0 or less is fine."""

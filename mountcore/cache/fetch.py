@@ -23,7 +23,7 @@ from typing import final
 import trio
 
 from ..accounting import Counters
-from ..errors import Corrupt, NotFound, Stale, StorageError, TimedOut
+from ..errors import Corrupt, NoSpace, NotFound, Stale, StorageError, TimedOut
 from ..remotes.protocol import Remote, Span, Version
 from ..settings import ReadSettings
 from .item import Item
@@ -53,6 +53,8 @@ class _Stream:
         self.target = start
         """Read up to here, then wait."""
         self.window = 0
+        self.must = False
+        """Fetch even beyond the cache's bound."""
         self.alive = True
         self.waiting = False
         self.error: StorageError | None = None
@@ -85,6 +87,7 @@ class Fetcher:
         counters: Counters,
         nursery: trio.Nursery,
         on_stale: Callable[[Item], Awaitable[bool]],
+        make_room: Callable[[int], bool],
     ) -> None:
         self._remote = remote
         self._store = store
@@ -92,6 +95,7 @@ class Fetcher:
         self._counters = counters
         self._nursery = nursery
         self._on_stale = on_stale
+        self._make_room = make_room
         self._streams: list[_Stream] = []
         self._max_window = settings.buffer_size + settings.read_ahead
         self._room = trio.Event()
@@ -101,10 +105,11 @@ class Fetcher:
         """Streams that exist, reading or waiting."""
         return len(self._streams)
 
-    async def ensure(self, item: Item, start: int, stop: int) -> None:
+    async def ensure(self, item: Item, start: int, stop: int, *, must: bool = False) -> None:
         """Return when every byte of ``[start, stop)`` within the file is held. The item is acquired.
 
-        Raises what the remote answered, or TimedOut when nothing arrives for ``settings.timeout``.
+        Raises what the remote answered, TimedOut when nothing arrives for ``settings.timeout``, or NoSpace
+        when the cache may hold no more; ``must`` goes over that bound, for what has to be complete.
         """
         renewals = 0
         while True:
@@ -115,6 +120,7 @@ class Fetcher:
             stream = await self._stream_for(item, gaps[0])
             if stream is None:
                 continue
+            stream.must |= must
             stream.want(gaps[0].stop, self._limit(item))
             try:
                 await self._arrival(stream, gaps[0])
@@ -163,6 +169,8 @@ class Fetcher:
             if stream.alive and stream.position <= gap.start <= reach:
                 self._widen(stream)
                 return stream
+        if item.row.path is None:
+            raise Stale("", "the file was replaced while it was read")
         if item.row.base is None or gap.start >= item.row.base.size:
             raise Corrupt(item.path, f"bytes {gap.start} to {gap.stop} are neither here nor at the remote")
         bound = max(1, self._remote.caps.parallelism)
@@ -223,7 +231,7 @@ class Fetcher:
             except OSError as error:
                 problem = error if isinstance(error, StorageError) else Corrupt(stream.path, f"cache: {error.strerror}")
                 failures = 0 if stream.position > before else failures + 1
-                if not problem.retriable or failures >= TRIES:
+                if not problem.retriable or failures >= TRIES or isinstance(problem, NoSpace):
                     stream.error = problem
                     self._counters.errors += 1
                     return
@@ -244,6 +252,8 @@ class Fetcher:
                     return False
                 if stream.position + len(piece) > span.stop:
                     raise Corrupt(stream.path, "the remote sent more than it was asked for")
+                if not stream.must and not self._make_room(len(piece)):
+                    raise NoSpace(stream.path, "the cache is full of files that are in use or not uploaded yet")
                 self._counters.fetched_bytes += self._store.fill(item, stream.position, piece, span.stop)
                 stream.position += len(piece)
                 stream.wake()

@@ -36,7 +36,7 @@ Generation = NewType("Generation", int)
 class Item:
     """A cached file. ``row`` is what the index is to know; `Store.save` writes it there."""
 
-    __slots__ = ("_file", "fd", "generation", "handles", "opens", "promised", "row", "streams", "writers")
+    __slots__ = ("_file", "fd", "generation", "handles", "leases", "opens", "promised", "row", "streams", "writers")
 
     def __init__(self, row: Row, file: Path) -> None:
         self.row = row
@@ -49,6 +49,8 @@ class Item:
         self.handles = 0
         self.writers = 0
         """Handles, and among them those that may write."""
+        self.leases = 0
+        """Handles whose held bytes are used by foreign threads: not one may be given back."""
         self.streams: list[object] = []
         """Downloads into this item; owned by the fetcher, looked at by readers to see whether there are any."""
 

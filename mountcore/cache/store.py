@@ -322,6 +322,11 @@ class Store:
         item = self._items.get(ident)
         return item if item is not None and item.opens else None
 
+    def open_clean(self) -> list[Item]:
+        """Clean items in use whose bytes no foreign thread relies on, the largest first."""
+        found = [i for i in self._items.values() if i.opens and not i.dirty and not i.leases and i.spans]
+        return sorted(found, key=lambda item: -item.spans.total)
+
     def evict(self, victims: Iterable[tuple[ItemId, int]]) -> int:
         """Delete clean items nobody uses; answers the bytes given back."""
         gone, freed = [], 0

@@ -166,6 +166,21 @@ class WriteBack:
         self._tasks.pop(item.id, None)
         self._announce()
 
+    async def hold(self, item: Item) -> None:
+        """Do not upload this until `unhold`; a running upload is withdrawn."""
+        await self.withdraw(item)
+        if item.id in self._tasks:
+            self._tasks[item.id].state = UploadState.HELD
+            self._announce()
+
+    def unhold(self, item: Item) -> None:
+        """Upload it after all."""
+        task = self._tasks.get(item.id)
+        if task is not None and task.state is UploadState.HELD:
+            task.state = UploadState.OPEN
+            if not item.writers:
+                self.schedule(item, 0.0)
+
     def hurry(self) -> None:
         """Upload everything that waits, now."""
         for task in self._tasks.values():
@@ -292,7 +307,7 @@ class WriteBack:
 
     async def _upload(self, task: _Task) -> None:
         item = task.item
-        await self._fetcher.ensure(item, 0, item.size)
+        await self._fetcher.ensure(item, 0, item.size, must=True)
         generation: Generation = item.generation
         expect: Expect = ABSENT if item.row.base is None else item.row.base
         task.snapshot = Snapshot(item)
