@@ -13,7 +13,7 @@ PACKAGES = ("mountcore", "fuse_frontend", "ftp_frontend")
 
 
 def test_import_contracts_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlinter.cli import lint_imports  # noqa: PLC0415 - slow to import, used only here
+    from importlinter.cli import lint_imports
 
     monkeypatch.chdir(ROOT)
     monkeypatch.syspath_prepend(str(ROOT))
