@@ -101,19 +101,21 @@ class Handle(Protocol):
 class CachedHandle:
     """An open file in the cache. See :class:`Handle` for what the methods promise."""
 
-    __slots__ = ("_closed", "_flags", "_item", "_leased", "_past", "_vfs", "node")
+    __slots__ = ("_appends", "_changes", "_closed", "_item", "_leased", "_past", "_reads", "_vfs", "node")
 
     def __init__(self, vfs: Vfs, node: Node, item: Item, flags: OpenFlags) -> None:
         self._vfs = vfs
         self._item = item
-        self._flags = flags
+        self._changes = flags.changes
+        self._reads = OpenFlags.READ in flags
+        self._appends = OpenFlags.APPEND in flags
         self._closed = False
         self._leased = False
         self._past: DirectReader | None = None
         self.node = node
         vfs.store.acquire(item)
         item.handles += 1
-        if flags.changes:
+        if self._changes:
             item.writers += 1
 
     def fileno(self) -> int:
@@ -135,7 +137,7 @@ class CachedHandle:
         return data
 
     async def read(self, offset: int, length: int) -> bytes:
-        self._check(OpenFlags.READ)
+        self._check(self._reads)
         data = self.try_read(offset, length)
         while data is None:
             self._vfs.counters.misses += 1
@@ -178,11 +180,11 @@ class CachedHandle:
 
     def try_write(self, offset: int, data: Data) -> int | None:
         item = self._item
-        if not item.dirty or not self._flags.changes or self._closed or self._vfs.writeback.busy(item):
+        if not item.dirty or not self._changes or self._closed or self._vfs.writeback.busy(item):
             return None
         if self._vfs.bounded and self._vfs.evictor.over() + len(data) > 0:
             return None
-        if self._flags & OpenFlags.APPEND:
+        if self._appends:
             offset = item.size
         try:
             return self._vfs.store.write(item, offset, data)
@@ -190,11 +192,11 @@ class CachedHandle:
             return None
 
     async def write(self, offset: int, data: Data) -> int:
-        self._check(OpenFlags.WRITE | OpenFlags.APPEND)
+        self._check(self._changes)
         item = self._item
         await self._vfs.make_room(len(data))
         await self._vfs.make_dirty(item)
-        if self._flags & OpenFlags.APPEND:
+        if self._appends:
             offset = item.size
         try:
             return self._vfs.store.write(item, offset, data)
@@ -204,23 +206,23 @@ class CachedHandle:
             return self._vfs.store.write(item, offset, data)
 
     async def truncate(self, size: int) -> None:
-        self._check(OpenFlags.WRITE | OpenFlags.APPEND | OpenFlags.TRUNCATE)
+        self._check(self._changes)
         await self._vfs.make_dirty(self._item)
         self._vfs.store.truncate(self._item, size)
 
     # durability
 
     async def flush(self) -> None:
-        self._check(OpenFlags(0))
+        self._check(True)
         item = self._item
-        if not item.dirty or not self._flags.changes:
+        if not item.dirty or not self._changes:
             return
         self._vfs.store.promise(item, 1)
         if self._vfs.settings.cache.write_back == 0 and item.row.path is not None:
             await self._vfs.writeback.upload_now(item)
 
     async def fsync(self) -> None:
-        self._check(OpenFlags(0))
+        self._check(True)
         item = self._item
         if item.dirty:
             await trio.to_thread.run_sync(self._vfs.store.sync, item)
@@ -236,7 +238,7 @@ class CachedHandle:
         item.leases -= self._leased
         if self._past is not None:
             await self._past.close()
-        if self._flags.changes:
+        if self._changes:
             item.writers -= 1
             if item.dirty and item.row.path is not None:
                 self._vfs.store.promise(item, 1)
@@ -245,6 +247,6 @@ class CachedHandle:
         self._vfs.store.release(item)
         self._vfs.released(self.node)
 
-    def _check(self, wanted: OpenFlags) -> None:
-        if self._closed or (wanted and not self._flags & wanted):
+    def _check(self, allowed: bool) -> None:
+        if self._closed or not allowed:
             raise BadHandle(self.node.path())

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 from typing import NewType, final
 
 from ..errors import Corrupt
@@ -38,7 +37,7 @@ class Item:
 
     __slots__ = ("_file", "fd", "generation", "handles", "leases", "opens", "promised", "row", "streams", "writers")
 
-    def __init__(self, row: Row, file: Path) -> None:
+    def __init__(self, row: Row, file: str) -> None:
         self.row = row
         self._file = file
         self.fd = -1

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 IDLE_ITEMS = 256
 """Clean items that stay in memory, with their descriptor, after their last use."""
+TRASH_BATCH = 64
 
 
 def store_directory(cache_dir: Path, identity: str) -> Path:
@@ -60,7 +61,10 @@ class Store:
         self.directory = directory
         self.index = index
         self._lock = lock
-        self._data = directory / "data"
+        self._data = str(directory / "data")
+        self._folders: set[int] = set()
+        self._emptied: list[ItemId] = []
+        """Ids whose files are gone and whose trash entries are not yet."""
         self._items: dict[ItemId, Item] = {}
         self._by_path: dict[str, Item] = {}
         self._idle: OrderedDict[ItemId, Item] = OrderedDict()
@@ -126,8 +130,9 @@ class Store:
         self._idle.pop(item.id, None)
         item.row.atime = time.time()
         with _disk_errors(item.path):
-            if item.fd < 0:
-                os.makedirs(self._file(item.id).parent, 0o700, exist_ok=True)
+            if item.fd < 0 and item.id & 0xFF not in self._folders:
+                os.makedirs(os.path.dirname(self._file(item.id)), 0o700, exist_ok=True)
+                self._folders.add(item.id & 0xFF)
             before = item.spans.total
             descriptor = item.acquire()
             self.held += item.spans.total - before
@@ -275,10 +280,12 @@ class Store:
 
     def unlink(self, item: Item) -> None:
         """Take the item's name away; it is deleted when its last user is gone."""
-        self.index.link(item.id, None)
-        self._rename_in_memory(item, None)
-        if not item.opens:
+        if item.opens:
+            self.index.link(item.id, None)
+            self._rename_in_memory(item, None)
+        else:
             self.forget(item)
+            item.row.path = None
 
     def rename_tree(self, old: str, new: str) -> None:
         """A directory was renamed."""
@@ -315,7 +322,14 @@ class Store:
         for ident in items:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._file(ident))
-        self.index.trash_emptied(items)
+        self._emptied += items
+        if len(self._emptied) >= TRASH_BATCH:
+            self.empty_trash()
+
+    def empty_trash(self) -> None:
+        """Forget the ids whose files are gone."""
+        self.index.trash_emptied(self._emptied)
+        self._emptied.clear()
 
     def in_use(self, ident: ItemId) -> Item | None:
         """The item if it is in memory and acquired."""
@@ -347,8 +361,8 @@ class Store:
 
     # the directory
 
-    def _file(self, ident: ItemId) -> Path:
-        return self._data / f"{ident & 0xFF:02x}" / str(ident)
+    def _file(self, ident: ItemId) -> str:
+        return f"{self._data}/{ident & 0xFF:02x}/{ident}"
 
     def set_aside(self, ident: ItemId, why: str) -> None:
         """Keep a data file that nobody can place in ``lost+found``, and forget its entry."""
@@ -363,7 +377,7 @@ class Store:
     def sync(self, item: Item) -> None:
         """Put the bytes of an acquired item on the disk itself. Blocking; in a worker thread."""
         os.fsync(item.fd)
-        folder = os.open(self._file(item.id).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = os.open(os.path.dirname(self._file(item.id)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(folder)
         finally:
@@ -379,6 +393,7 @@ class Store:
             if item.row.path is not None or item.dirty:
                 self.save(item)
             item.close_file()
+        self.empty_trash()
         self.index.set_fact("running", None)
         self.index.close()
         os.close(self._lock)

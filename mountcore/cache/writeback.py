@@ -25,6 +25,8 @@ in the journal. Uploads carry the version they replace; a remote edit makes `Con
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -104,6 +106,10 @@ class WriteBack:
         self._on_conflict = on_conflict
         self._tasks: dict[int, _Task] = {}
         self._uploading = 0
+        self._agenda: list[tuple[float, int, _Task]] = []
+        """Heap of when to look at which task; entries that do not agree with their task any more are passed over."""
+        self._order = itertools.count()
+        self._soonest = float("inf")
         self._kick = trio.Event()
         self._changed = trio.Event()
         self._stopping = False
@@ -121,9 +127,7 @@ class WriteBack:
         task = self._tasks[item.id]
         if task.state in (UploadState.UPLOADING, UploadState.HELD):
             return
-        task.state = UploadState.WAITING
-        task.due = trio.current_time() + (self._settings.write_back if delay is None else delay)
-        self._wake()
+        self._plan(task, UploadState.WAITING, self._settings.write_back if delay is None else delay)
 
     async def withdraw(self, item: Item) -> None:
         """End a running upload of this item and wait until it has settled; the task is OPEN afterwards."""
@@ -184,18 +188,16 @@ class WriteBack:
     def hurry(self) -> None:
         """Upload everything that waits, now."""
         for task in self._tasks.values():
-            if task.state in (UploadState.WAITING, UploadState.RETRYING):
-                task.due = 0.0
-        self._wake()
+            if task.state in (UploadState.WAITING, UploadState.RETRYING) and task.due > trio.current_time():
+                self._plan(task, task.state, 0.0)
 
     async def upload_now(self, item: Item) -> None:
         """Upload one item and return when the remote has it; raises what the remote answered."""
         while item.dirty and item.id in self._tasks:
             task = self._tasks[item.id]
             if task.state is not UploadState.UPLOADING:
-                task.state, task.due = UploadState.WAITING, 0.0
+                self._plan(task, UploadState.WAITING, 0.0)
                 item.row.error = ""
-                self._wake()
             tries = item.row.tries
             while item.dirty and item.id in self._tasks and item.row.tries == tries:
                 if task.state is UploadState.OPEN:
@@ -214,7 +216,7 @@ class WriteBack:
             left = []
             for ident, task in self._tasks.items():
                 if task.state is UploadState.OPEN and task.item.row.promise:
-                    task.state, task.due = UploadState.WAITING, 0.0
+                    self._plan(task, UploadState.WAITING, 0.0)
                 if task.state in (UploadState.OPEN, UploadState.HELD):
                     continue
                 if task.item.row.tries >= limit.setdefault(ident, attempts):
@@ -247,19 +249,28 @@ class WriteBack:
         """Start what is due, for ever."""
         while True:
             self._kick = trio.Event()
-            now = trio.current_time()
-            soonest = float("inf")
-            for task in sorted(self._tasks.values(), key=lambda t: t.due):
-                if task.state not in (UploadState.WAITING, UploadState.RETRYING) or task.withdrawals:
+            self._soonest = float("inf")
+            while self._agenda and self._uploading < self._settings.transfers:
+                due, _, task = self._agenda[0]
+                stale = task.due != due or task.state not in (UploadState.WAITING, UploadState.RETRYING)
+                if not stale and due > trio.current_time():
+                    self._soonest = due
+                    break
+                heapq.heappop(self._agenda)
+                if stale or task.item.id not in self._tasks:
                     continue
-                if task.due > now:
-                    soonest = min(soonest, task.due)
-                    break
-                if self._uploading >= self._settings.transfers:
-                    break
+                if task.withdrawals:
+                    task.state = UploadState.OPEN  # who withdraws it plans it again
+                    continue
                 self._start(task)
-            with trio.move_on_at(soonest):
+            with trio.move_on_at(self._soonest):
                 await self._kick.wait()
+
+    def _plan(self, task: _Task, state: UploadState, delay: float) -> None:
+        task.state, task.due = state, trio.current_time() + delay
+        heapq.heappush(self._agenda, (task.due, next(self._order), task))
+        if task.due < self._soonest:
+            self._kick.set()
 
     def _start(self, task: _Task) -> None:
         task.state = UploadState.UPLOADING
@@ -289,13 +300,13 @@ class WriteBack:
             elif problem is not None:
                 self._failed(task, problem)
             elif task.state is UploadState.UPLOADING:
-                task.state, task.due = UploadState.WAITING, trio.current_time() + self._settings.write_back
-                if item.writers:
-                    task.state = UploadState.OPEN
+                task.state = UploadState.OPEN
+                if not item.writers and not task.withdrawals:
+                    self._plan(task, UploadState.WAITING, self._settings.write_back)
             self._store.release(item)
             task.settled.set()
             self._announce()
-            self._wake()
+            self._kick.set()
 
     async def _upload_or_resolve(self, task: _Task) -> None:
         before = task.item.row.attempt
@@ -356,13 +367,10 @@ class WriteBack:
         row.tries += 1
         row.error = problem.strerror or str(problem)
         delay = min(MAX_DELAY, max(MIN_DELAY, self._settings.write_back) * 2 ** min(row.tries - 1, 20))
-        task.state, task.due = UploadState.RETRYING, trio.current_time() + delay
+        self._plan(task, UploadState.RETRYING, delay)
         self._counters.errors += 1
         self._store.save(task.item)
         log.warning("%s could not be uploaded (%s); next try in %.0f s", row.path, row.error, delay)
-
-    def _wake(self) -> None:
-        self._kick.set()
 
     def _announce(self) -> None:
         self._changed.set()
