@@ -149,6 +149,7 @@ VFS_OPTIONS: tuple[Option, ...] = (
            choice(OnConflict), "WHICH"),
     Option("vfs-read-chunk-size", "128Mi", "First ranged request of a read; off: no ranges", parse_size, "SIZE"),
     Option("vfs-read-chunk-size-limit", "off", "Requests double up to this size", parse_size, "SIZE"),
+    Option("vfs-read-chunk-streams", "0", "Fetch this many chunks of a sequential read at once", integer(0, 64), "N"),
     Option("buffer-size", "16Mi", "Read this far ahead of a sequential reader", _size, "SIZE"),
     Option("vfs-read-ahead", "0", "Read further ahead than --buffer-size, into the cache", _size, "SIZE"),
     Option("vfs-read-wait", "20ms", "Uncached reads out of order wait this long before a seek", seconds, "DURATION"),
@@ -217,6 +218,8 @@ def vfs_settings(given: Mapping[str, str]) -> VfsSettings:
         read=ReadSettings(
             chunk_size=chunk or None,
             chunk_limit=limit or None,
+            parallel=v["vfs-read-chunk-streams"],
+            streams=max(4, v["vfs-read-chunk-streams"] + 1),
             buffer_size=v["buffer-size"],
             read_ahead=v["vfs-read-ahead"],
             read_wait=v["vfs-read-wait"],

@@ -63,6 +63,8 @@ class ReadSettings:
     """Where doubling stops; None: never."""
     buffer_size: int = 16 << 20
     read_ahead: int = 0
+    parallel: int = 0
+    """From 2 on: a sequential reader's chunks are fetched by this many streams at once, without doubling."""
     streams: int = 4
     """Streams per file at once."""
     read_wait: float = 0.02

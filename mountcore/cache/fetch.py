@@ -44,8 +44,10 @@ TRIES = 3
 class _Stream:
     """One forward reader of one file."""
 
-    def __init__(self, item: Item, start: int) -> None:
+    def __init__(self, item: Item, start: int, bound: int | None) -> None:
         self.item = item
+        self.bound = bound
+        """Where it ends in any case; None: with the file."""
         self.version: Version | None = item.row.base
         self.path = item.path
         self.start = start
@@ -101,6 +103,10 @@ class Fetcher:
         self._room = trio.Event()
 
     @property
+    def _bound(self) -> int:
+        return max(1, self._remote.caps.parallelism)
+
+    @property
     def active(self) -> int:
         """Streams that exist, reading or waiting."""
         return len(self._streams)
@@ -145,16 +151,16 @@ class Fetcher:
 
     def advance(self, item: Item, start: int, stop: int) -> None:
         """A reader was served from the cache: let the stream in front of it run on. Not a checkpoint."""
-        for stream in item.streams:
-            assert isinstance(stream, _Stream)
+        for stream in _streams_of(item):
             if stream.alive and stream.start <= start <= stream.position <= stop + stream.window:
                 self._widen(stream)
                 stream.want(stop, self._limit(item))
+                self._spread(stream)
+                break
 
     def stop(self, item: Item) -> None:
         """End the item's streams: its content, name or version is about to change. Not a checkpoint."""
-        for stream in list(item.streams):
-            assert isinstance(stream, _Stream)
+        for stream in _streams_of(item):
             self._end(stream)
 
     # streams
@@ -163,8 +169,7 @@ class Fetcher:
         return min(item.size, item.row.base.size) if item.row.base else item.size
 
     async def _stream_for(self, item: Item, gap: Span) -> _Stream | None:
-        for stream in item.streams:
-            assert isinstance(stream, _Stream)
+        for stream in _streams_of(item):
             reach = max(stream.target, stream.position + FIRST_WINDOW)
             if stream.alive and stream.position <= gap.start <= reach:
                 self._widen(stream)
@@ -173,22 +178,43 @@ class Fetcher:
             raise Stale("", "the file was replaced while it was read")
         if item.row.base is None or gap.start >= item.row.base.size:
             raise Corrupt(item.path, f"bytes {gap.start} to {gap.stop} are neither here nor at the remote")
-        bound = max(1, self._remote.caps.parallelism)
-        own = [s for s in item.streams if isinstance(s, _Stream)]
-        if len(own) >= self._settings.streams:
-            self._end(min(own, key=lambda s: (not s.waiting, s.position)))
-        if len(self._streams) >= bound:
-            spare = next((s for s in self._streams if s.waiting), None)
-            if spare is None:
-                await self._room.wait()
-                return None
-            self._end(spare)
-        stream = _Stream(item, gap.start)
+        for crowd, most in ((_streams_of(item), self._settings.streams), (self._streams, self._bound)):
+            if len(crowd) >= most:
+                spare = next((s for s in crowd if s.waiting), None)
+                if spare is None:
+                    await self._room.wait()
+                    return None
+                self._end(spare)
+        return self._start(item, gap.start, None)
+
+    def _start(self, item: Item, start: int, bound: int | None) -> _Stream:
+        stream = _Stream(item, start, bound)
         item.streams.append(stream)
         self._streams.append(stream)
         self._store.acquire(item)
         self._nursery.start_soon(self._run, stream)
         return stream
+
+    def _spread(self, stream: _Stream) -> None:
+        """``--vfs-read-chunk-streams``: a sequential reader gets the chunks ahead of it by streams of their own."""
+        item, chunk = stream.item, self._settings.chunk_size
+        if self._settings.parallel < 2 or chunk is None or stream.window < min(chunk, self._max_window):
+            return
+        limit = self._limit(item)
+        for start in range(stream.start, limit, chunk):
+            if start <= stream.position:
+                continue
+            busy = len(_streams_of(item)) >= self._settings.parallel or len(self._streams) >= self._bound
+            if busy or start > stream.position + chunk * self._settings.parallel:
+                return
+            claimed = any(s.start <= start < (s.bound or limit) for s in _streams_of(item) if s is not stream)
+            if not claimed and not item.spans.covers(start, min(start + 1, limit)):
+                self._start(item, start, min(limit, start + chunk)).target = min(limit, start + chunk)
+
+    def _make_way(self) -> None:
+        """A place may be free: let those who wait for one look."""
+        self._room.set()
+        self._room = trio.Event()
 
     def _widen(self, stream: _Stream) -> None:
         if stream.window < self._max_window:
@@ -201,8 +227,7 @@ class Fetcher:
             stream.item.streams.remove(stream)
         if stream in self._streams:
             self._streams.remove(stream)
-            self._room.set()
-            self._room = trio.Event()
+            self._make_way()
         stream.wake()
 
     async def _run(self, stream: _Stream) -> None:
@@ -217,11 +242,15 @@ class Fetcher:
         chunk = self._settings.chunk_size
         failures = 0
         while stream.alive:
-            limit = self._limit(stream.item)
+            limit = min(self._limit(stream.item), stream.bound or stream.item.size)
             held_to = stream.item.spans.run_from(stream.position)
             stream.position = min(limit, held_to)
             if stream.position >= limit:
                 return
+            ahead = [s.position for s in _streams_of(stream.item) if s is not stream and s.position >= stream.position]
+            limit = min([limit, *ahead])
+            if stream.position >= limit:
+                return  # another stream is just here: who waits for these bytes joins that one
             if stream.position >= stream.target and not await self._wait_for_reader(stream):
                 return
             stop = limit if chunk is None else min(limit, stream.position + chunk)
@@ -239,7 +268,7 @@ class Fetcher:
                 await trio.sleep(0.1 * 4**failures)
                 continue
             failures = 0
-            if whole and chunk is not None:
+            if whole and chunk is not None and self._settings.parallel < 2:
                 chunk = min(chunk * 2, self._settings.chunk_limit or chunk * 2)
 
     async def _request(self, stream: _Stream, span: Span) -> bool:
@@ -270,7 +299,12 @@ class Fetcher:
     async def _wait_for_reader(self, stream: _Stream) -> bool:
         stream.wanted = trio.Event()
         stream.waiting = True
+        self._make_way()
         with trio.move_on_after(IDLE):
             await stream.wanted.wait()
         stream.waiting = False
         return stream.position < stream.target
+
+
+def _streams_of(item: Item) -> list[_Stream]:
+    return [stream for stream in item.streams if isinstance(stream, _Stream)]
