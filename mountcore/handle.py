@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from .tree import Node
     from .vfs import Vfs
 
-RESCUE = 64 << 20
-"""Bytes of clean files that are given back when a write finds no room."""
-
 
 class OpenFlags(enum.Flag):
     """What a handle may do. APPEND and TRUNCATE imply WRITE."""
@@ -201,7 +198,7 @@ class CachedHandle:
         try:
             return self._vfs.store.write(item, offset, data)
         except NoSpace:
-            if not self._vfs.evictor.make_room(RESCUE):
+            if not self._vfs.evictor.rescue():
                 raise
             return self._vfs.store.write(item, offset, data)
 

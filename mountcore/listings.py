@@ -77,6 +77,8 @@ class Listings:
                 self._cache.set("/" + directory, text)
             except (sqlite3.Error, OSError) as problem:
                 log.info("a listing could not be remembered: %s", problem)
+            finally:
+                self._cache.close()  # diskcache keeps a connection for every thread that ever used it
 
     def load(self, directory: str) -> tuple[float, dict[str, Entry]] | None:
         """The last listing and its age in seconds; None where there is none that can be read."""
@@ -92,6 +94,8 @@ class Listings:
         except (sqlite3.Error, OSError, ValueError, TypeError, IndexError) as problem:
             log.info("a remembered listing cannot be read: %s", problem)
             return None
+        finally:
+            self._cache.close()
 
     def forget(self, directory: str) -> None:
         """The directory is gone."""

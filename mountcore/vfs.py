@@ -94,7 +94,9 @@ class Vfs:
         self.counters = Counters()
         self.tree = Tree(remote, store, listings, settings.tree, self._listing_changed)
         self.evictor = Evictor(store, settings.cache)
-        self.fetcher = Fetcher(remote, store, settings.read, self.counters, nursery, self._stale, self.evictor.fits)
+        self.fetcher = Fetcher(
+            remote, store, settings.read, self.counters, nursery, self._stale, self.evictor.fits, self.evictor.rescue
+        )
         self.writeback = WriteBack(
             remote, store, self.fetcher, settings.cache, self.counters, nursery, self._stored, self._conflict
         )

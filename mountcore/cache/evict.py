@@ -22,6 +22,8 @@ from .store import Store
 log = logging.getLogger(__name__)
 
 BATCH = 256
+RESCUE = 16 << 20
+"""Bytes of clean files that are given back when the disk is found to be full."""
 SLICE = 1 << 20
 """Least that a file in use loses at a time."""
 
@@ -61,6 +63,10 @@ class Evictor:
         if freed < wanted:
             freed += self._shrink_open(wanted - freed)
         return freed
+
+    def rescue(self) -> int:
+        """The disk is full: give back a good part of what is clean; answers how many bytes."""
+        return self.make_room(RESCUE)
 
     def fits(self, count: int) -> bool:
         """Whether ``count`` more bytes may be held, after giving back what that takes."""

@@ -90,6 +90,7 @@ class Fetcher:
         nursery: trio.Nursery,
         on_stale: Callable[[Item], Awaitable[bool]],
         make_room: Callable[[int], bool],
+        rescue: Callable[[], int],
     ) -> None:
         self._remote = remote
         self._store = store
@@ -98,6 +99,7 @@ class Fetcher:
         self._nursery = nursery
         self._on_stale = on_stale
         self._make_room = make_room
+        self._rescue = rescue
         self._streams: list[_Stream] = []
         self._max_window = settings.buffer_size + settings.read_ahead
         self._room = trio.Event()
@@ -283,7 +285,7 @@ class Fetcher:
                     raise Corrupt(stream.path, "the remote sent more than it was asked for")
                 if not stream.must and not self._make_room(len(piece)):
                     raise NoSpace(stream.path, "the cache is full of files that are in use or not uploaded yet")
-                self._counters.fetched_bytes += self._store.fill(item, stream.position, piece, span.stop)
+                self._counters.fetched_bytes += self._fill(stream, piece, span.stop)
                 stream.position += len(piece)
                 stream.wake()
                 if stream.position >= span.stop:
@@ -295,6 +297,14 @@ class Fetcher:
         if stream.position < span.stop:
             raise Corrupt(stream.path, f"the remote's file ends at byte {stream.position}, {span.stop} were promised")
         return True
+
+    def _fill(self, stream: _Stream, piece: bytes, limit: int) -> int:
+        try:
+            return self._store.fill(stream.item, stream.position, piece, limit)
+        except NoSpace:
+            if not self._rescue():
+                raise
+            return self._store.fill(stream.item, stream.position, piece, limit)
 
     async def _wait_for_reader(self, stream: _Stream) -> bool:
         stream.wanted = trio.Event()

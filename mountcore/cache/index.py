@@ -11,6 +11,7 @@ Queries go by access time and by dirtiness, so that neither start-up nor evictio
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -18,11 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, final
 
+from ..errors import NoSpace, StorageError
 from ..remotes.protocol import Version
 from ..spans import SpanSet
 
 ItemId = NewType("ItemId", int)
 FORMAT = 1
+RESERVE = 4 << 20
+"""Bytes of the disk that are kept for the index, so that a full disk can be tidied."""
+
+log = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -97,6 +103,8 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._reserve = path.with_name("reserve")
+        self._reserved = self._reserve.exists() and self._reserve.stat().st_blocks * 512 >= RESERVE
         fresh = not path.exists()
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         os.chmod(path, 0o600)
@@ -111,6 +119,7 @@ class Index:
             self.set_fact("format", str(FORMAT))
         elif found != str(FORMAT):
             raise sqlite3.DatabaseError(f"format {found}, this program writes {FORMAT}")
+        self.make_reserve()
         run("SELECT count(*) FROM (SELECT 1 FROM items LIMIT 1)").fetchone()
 
     def close(self) -> None:
@@ -128,30 +137,28 @@ class Index:
     def set_fact(self, key: str, value: str | None) -> None:
         """Remember a fact; None forgets it."""
         if value is None:
-            self._db.execute("DELETE FROM facts WHERE key = ?", (key,))
+            self._write(("DELETE FROM facts WHERE key = ?", (key,)))
         else:
-            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
+            self._write(("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value)))
 
     # items
 
     def insert(self, row: Row) -> ItemId:
-        """Add an item (``row.id`` is ignored); answers its id, never used before. Replaces nothing."""
-        made = self._db.execute(
-            "INSERT INTO items (path, size, mtime_ns, spans, held, base, attempt, dirty, promise, atime)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (row.path, row.size, row.mtime_ns, row.spans.encode(), row.spans.total, _pack(row.base),
-             _pack(row.attempt), row.dirty, row.promise, row.atime),
+        """Add an item (``row.id`` is ignored); answers its id, never used before. The name must be free."""
+        return ItemId(
+            self._write(
+                (
+                    "INSERT INTO items (path, size, mtime_ns, spans, held, base, attempt, dirty, promise, atime)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (row.path, row.size, row.mtime_ns, row.spans.encode(), row.spans.total, _pack(row.base),
+                     _pack(row.attempt), row.dirty, row.promise, row.atime),
+                )
+            )
         )  # fmt: skip
-        return ItemId(made.lastrowid or 0)
 
     def save(self, row: Row) -> None:
         """Write everything but the path."""
-        self._db.execute(
-            "UPDATE items SET size=?, mtime_ns=?, spans=?, held=?, base=?, attempt=?, dirty=?, promise=?, atime=?,"
-            " tries=?, error=? WHERE id=?",
-            (row.size, row.mtime_ns, row.spans.encode(), row.spans.total, _pack(row.base), _pack(row.attempt),
-             row.dirty, row.promise, row.atime, row.tries, row.error, row.id),
-        )  # fmt: skip
+        self._write(_update(row))
 
     def by_path(self, path: str) -> Row | None:
         """The item of that name."""
@@ -171,33 +178,29 @@ class Index:
 
     def link(self, item: ItemId, path: str | None) -> None:
         """Give an item a name, taking the name from whoever has it; None takes its name away."""
-        with self._transaction():
-            if path is not None:
-                self._db.execute("UPDATE items SET path = NULL WHERE path = ? AND id <> ?", (path, item))
-            self._db.execute("UPDATE items SET path = ? WHERE id = ?", (path, item))
+        self._write(*_link(item, path))
 
     def publish(self, row: Row) -> None:
         """:meth:`save` and :meth:`link` to ``row.path`` in one step."""
-        with self._transaction():
-            self.save(row)
-            self._db.execute("UPDATE items SET path = NULL WHERE path = ? AND id <> ?", (row.path, row.id))
-            self._db.execute("UPDATE items SET path = ? WHERE id = ?", (row.path, row.id))
+        self._write(_update(row), *_link(row.id, row.path))
 
     def rename_tree(self, old: str, new: str) -> None:
         """Rename every item below the directory ``old``; one that has such a name already loses it."""
-        low, high = old + "/", old + "0"  # "0" is the character after "/"
-        with self._transaction():
-            self._db.execute("UPDATE items SET path = NULL WHERE path >= ? AND path < ?", (new + "/", new + "0"))
-            self._db.execute(
+        # "0" is the character after "/": the half-open range of all names below a directory
+        self._write(
+            ("UPDATE items SET path = NULL WHERE path >= ? AND path < ?", (new + "/", new + "0")),
+            (
                 "UPDATE items SET path = ? || substr(path, ?) WHERE path >= ? AND path < ?",
-                (new, len(old) + 1, low, high),
-            )
+                (new, len(old) + 1, old + "/", old + "0"),
+            ),
+        )
 
     def delete(self, items: list[ItemId]) -> None:
         """Forget items; their ids stay in the trash until :meth:`trash_emptied`, for a crash in between."""
-        with self._transaction():
-            self._db.executemany("DELETE FROM items WHERE id = ?", [(i,) for i in items])
-            self._db.executemany("INSERT OR IGNORE INTO trash VALUES (?)", [(i,) for i in items])
+        self._write(
+            *(("DELETE FROM items WHERE id = ?", (i,)) for i in items),
+            *(("INSERT OR IGNORE INTO trash VALUES (?)", (i,)) for i in items),
+        )
 
     def trash(self) -> list[ItemId]:
         """Ids whose files are still to be deleted."""
@@ -205,8 +208,7 @@ class Index:
 
     def trash_emptied(self, items: list[ItemId]) -> None:
         """The files of these are gone."""
-        with self._transaction():
-            self._db.executemany("DELETE FROM trash WHERE id = ?", [(i,) for i in items])
+        self._write(*(("DELETE FROM trash WHERE id = ?", (i,)) for i in items))
 
     def nameless(self) -> list[ItemId]:
         """Items without a name: unlinked while open, or staged; garbage after a restart."""
@@ -262,19 +264,77 @@ class Index:
         finally:
             other.close()
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._db)
+    # writing, with a full disk in mind
 
+    def _write(self, *statements: _Statement) -> int:
+        """Run statements as one transaction; answers the last rowid. On a full disk the reserve is spent first."""
+        try:
+            return self._transact(statements)
+        except sqlite3.OperationalError as problem:
+            if "full" not in str(problem):
+                raise StorageError("", f"the cache index cannot be written: {problem}") from problem
+            if not self._spend_reserve():
+                raise NoSpace("", "the disk of the cache is full") from problem
+        try:
+            return self._transact(statements)
+        except sqlite3.OperationalError as problem:
+            raise NoSpace("", "the disk of the cache is full") from problem
 
-@final
-class _Transaction:
-    """``BEGIN`` … ``COMMIT``; ``ROLLBACK`` on the way out of an exception."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
+    def _transact(self, statements: tuple[_Statement, ...]) -> int:
+        if len(statements) == 1:
+            return self._db.execute(*statements[0]).lastrowid or 0
         self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in statements:
+                made = self._db.execute(*statement)
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        return (made.lastrowid or 0) if statements else 0
 
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+    @property
+    def starved(self) -> bool:
+        """The reserve is spent: data must not take the room that the index needs to give room back."""
+        return not self._reserved
+
+    def make_reserve(self) -> bool:
+        """Put room aside that only the index may use; answers whether there is some."""
+        if not self._reserved:
+            descriptor = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, RESERVE)
+                self._reserved = True
+            except OSError:
+                os.unlink(self._reserve)
+            finally:
+                os.close(descriptor)
+        return self._reserved
+
+    def _spend_reserve(self) -> bool:
+        if not self._reserved:
+            return False
+        self._reserved = False
+        os.unlink(self._reserve)
+        log.warning("the disk of the cache is full; the index goes on with what was put aside for it")
+        return True
+
+
+_Statement = tuple[str, tuple[Any, ...]]
+
+
+def _update(row: Row) -> _Statement:
+    return (
+        "UPDATE items SET size=?, mtime_ns=?, spans=?, held=?, base=?, attempt=?, dirty=?, promise=?, atime=?,"
+        " tries=?, error=? WHERE id=?",
+        (row.size, row.mtime_ns, row.spans.encode(), row.spans.total, _pack(row.base), _pack(row.attempt),
+         row.dirty, row.promise, row.atime, row.tries, row.error, row.id),
+    )  # fmt: skip
+
+
+def _link(item: ItemId, path: str | None) -> list[_Statement]:
+    take: list[_Statement] = [("UPDATE items SET path = ? WHERE id = ?", (path, item))]
+    if path is not None:
+        take.insert(0, ("UPDATE items SET path = NULL WHERE path = ? AND id <> ?", (path, item)))
+    return take

@@ -95,15 +95,14 @@ class Store:
             base.mtime_ns if base and not dirty else time.time_ns(),
             base=base, dirty=dirty, atime=time.time(),
         )  # fmt: skip
-        with _disk_errors(path or ""):
-            try:
-                row.id = self.index.insert(row)
-            except sqlite3.IntegrityError:  # somebody has the name: he loses it
-                row.path = None
-                row.id = self.index.insert(row)
-            item = self._keep(row)
-            if path is not None and row.path is None:
-                self.link(item, path)
+        try:
+            row.id = self.index.insert(row)
+        except sqlite3.IntegrityError:  # somebody has the name: he loses it
+            row.path = None
+            row.id = self.index.insert(row)
+        item = self._keep(row)
+        if path is not None and row.path is None:
+            self.link(item, path)
         return item
 
     def dirty_items(self) -> list[Item]:
@@ -171,8 +170,7 @@ class Store:
 
     def save(self, item: Item) -> None:
         """Write the item's claim to the index."""
-        with _disk_errors(item.path):
-            self.index.save(item.row)
+        self.index.save(item.row)
 
     def mark_dirty(self, item: Item) -> None:
         """Before the first local byte: the index says that there is something to upload."""
@@ -228,6 +226,8 @@ class Store:
 
     def write(self, item: Item, offset: int, data: Data) -> int:
         """Write local bytes into a dirty item."""
+        if self.index.starved and not self.index.make_reserve():
+            raise NoSpace(item.path, "the disk of the cache is full")
         spans = item.row.spans
         before = spans.total
         try:
@@ -239,6 +239,8 @@ class Store:
 
     def fill(self, item: Item, offset: int, data: bytes, limit: int) -> int:
         """Put fetched bytes into the gaps."""
+        if self.index.starved and not self.index.make_reserve():
+            raise NoSpace(item.path, "the disk of the cache is full")
         with _disk_errors(item.path):
             new = item.fill(offset, data, limit)
         self.held += new
@@ -269,8 +271,7 @@ class Store:
         """`link` and `save` as one step of the index: the moment at which a staged file exists."""
         item.row.path, old = path, item.row.path
         try:
-            with _disk_errors(path):
-                self.index.publish(item.row)
+            self.index.publish(item.row)
         except OSError:
             item.row.path = old
             raise
@@ -389,14 +390,19 @@ class Store:
 
     def close(self) -> None:
         """Close everything; whatever is dirty stays in the journal."""
-        for item in self._items.values():
-            if item.row.path is not None or item.dirty:
-                self.save(item)
-            item.close_file()
-        self.empty_trash()
-        self.index.set_fact("running", None)
-        self.index.close()
-        os.close(self._lock)
+        try:
+            for item in self._items.values():
+                if item.row.path is not None or item.dirty:
+                    self.save(item)
+            self.empty_trash()
+            self.index.set_fact("running", None)
+        except OSError as problem:
+            log.warning("the cache index could not be brought up to date, the next start will look: %s", problem)
+        finally:
+            for item in self._items.values():
+                item.close_file()
+            self.index.close()
+            os.close(self._lock)
 
 
 def open_store(cache_dir: Path, identity: str) -> Store:
@@ -542,7 +548,3 @@ def _disk_errors(path: str):  # type: ignore[no-untyped-def]
         yield
     except OSError as problem:
         raise _as_ours(problem, path) from problem
-    except sqlite3.OperationalError as problem:
-        if "full" in str(problem):
-            raise NoSpace(path, "the disk of the cache is full") from problem
-        raise OSError(errno.EIO, f"the cache index cannot be written: {problem}", path or None) from problem
