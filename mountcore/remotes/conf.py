@@ -149,6 +149,10 @@ class Config:
         located = self.locate(words)
         return open_remote(located.kind, dict(located.options), located.root)
 
+    def label(self, words: str) -> str:
+        """How to call this remote in messages and mount tables: as the user named it, without options or secrets."""
+        return str(parse_address(words))
+
     def locate(self, words: str) -> Located:
         """Find storage type, options and path, following aliases."""
         address = parse_address(words)

@@ -1,0 +1,194 @@
+"""Streams to a server: TCP, through a proxy if told so, and TLS on top.
+
+Network errors leave this module as `Unreachable` or `TimedOut`, naming the address.
+"""
+
+from __future__ import annotations
+
+import base64
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import final
+
+import trio
+
+from ...errors import Denied, Refused, StorageError, TimedOut, Unreachable
+from .options import FtpOptions, Proxy
+
+
+@final
+class Draining(trio.abc.Stream):
+    """The transport under TLS. It closes by ending its side and reading on until the other side ends:
+    closing a socket with unread bytes in it (a TLS 1.3 ticket) sends a reset, and an upload may be lost."""
+
+    def __init__(self, raw: trio.SocketStream) -> None:
+        self.raw = raw
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.raw.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.raw.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self.raw.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        try:
+            await self.raw.send_eof()
+            while await self.raw.receive_some(65536):
+                pass
+        except trio.BrokenResourceError:
+            pass  # already reset; nothing left to be polite about
+        finally:
+            self.raw.socket.close()
+
+
+Stream = trio.SocketStream | trio.SSLStream[Draining]
+
+
+def socket_of(stream: Stream) -> trio.socket.SocketType:
+    """The socket at the bottom."""
+    return (stream.transport_stream.raw if isinstance(stream, trio.SSLStream) else stream).socket
+
+
+@contextmanager
+def network_errors(address: str, doing: str) -> Iterator[None]:
+    """Turn what sockets and TLS raise into ours; nothing else."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except trio.TooSlowError:
+        raise TimedOut("", f"{address}: {doing} took too long") from None
+    except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError) as problem:
+        cause = problem.__cause__ if isinstance(problem.__cause__, ssl.SSLError | OSError) else problem
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise Denied("", f"{address}: its certificate is not trusted: {cause.verify_message}") from problem
+        raise Unreachable("", f"{address}: {doing} failed: {_words(cause)}") from problem
+    except OSError as problem:
+        raise Unreachable("", f"{address}: {doing} failed: {_words(problem)}") from problem
+
+
+def _words(problem: BaseException) -> str:
+    if isinstance(problem, ssl.SSLError):
+        return problem.reason or "TLS error"
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror
+    return str(problem) or "the connection broke"
+
+
+def tls_context(options: FtpOptions) -> ssl.SSLContext:
+    """The one TLS context of a remote; sessions can be reused only within one."""
+    try:
+        context = ssl.create_default_context(cafile=options.ca_cert or None)
+        if options.client_cert:
+            context.load_cert_chain(options.client_cert, options.client_key or None)
+    except (OSError, ssl.SSLError) as problem:
+        raise Refused(f"ftp: cannot use the certificate files ({_words(problem)})") from problem
+    if not options.check_certificate:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if not options.tls13:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    if options.insecure_ciphers:
+        context.set_ciphers("DEFAULT:AES128-GCM-SHA256")
+    # servers close the data connection without a closing alert; 226 and the size say whether it was whole
+    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+    return context
+
+
+async def open_tcp(options: FtpOptions, host: str, port: int) -> trio.SocketStream:
+    """A TCP connection to ``host`` within ``connect_timeout``, through the proxy if there is one."""
+    address = f"{host}:{port}"
+    with network_errors(address, "connecting"), trio.fail_after(options.connect_timeout):
+        proxy = options.proxy
+        if proxy is None:
+            stream = await trio.open_tcp_stream(host, port)
+        else:
+            stream = await trio.open_tcp_stream(proxy.host, proxy.port)
+            try:
+                await (_socks if proxy.kind == "socks" else _http_connect)(stream, proxy, host, port)
+            except BaseException:
+                stream.socket.close()
+                raise
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 30)
+        return stream
+
+
+async def start_tls(
+    options: FtpOptions, context: ssl.SSLContext, stream: trio.SocketStream, session: ssl.SSLSession | None
+) -> trio.SSLStream[Draining]:
+    """TLS over ``stream``, resuming ``session``: vsftpd and proftpd refuse data connections that do not."""
+    secure = trio.SSLStream(Draining(stream), context, server_hostname=options.host, https_compatible=True)
+    if session is not None:
+        secure.session = session
+    try:
+        with network_errors(options.address, "the TLS handshake"), trio.fail_after(options.connect_timeout):
+            await secure.do_handshake()
+    except BaseException:
+        close_now(secure)
+        raise
+    return secure
+
+
+def close_now(stream: Stream) -> None:
+    """Close without a word or a checkpoint; whoever waits on the stream gets an error."""
+    socket_of(stream).close()
+
+
+async def _exactly(stream: trio.SocketStream, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        more = await stream.receive_some(count - len(data))
+        if not more:
+            raise OSError(None, "the proxy closed the connection")
+        data += bytes(more)
+    return data
+
+
+_SOCKS_ANSWERS = {
+    2: "the proxy does not allow it", 3: "network unreachable", 4: "host unreachable", 5: "connection refused",
+}  # fmt: skip
+
+
+async def _socks(stream: trio.SocketStream, proxy: Proxy, host: str, port: int) -> None:
+    """RFC 1928, with RFC 1929 when there is a user; names are resolved by the proxy."""
+    await stream.send_all(b"\x05\x02\x00\x02" if proxy.user else b"\x05\x01\x00")
+    version, method = await _exactly(stream, 2)
+    if version != 5 or method not in (0, 2) or (method == 2 and not proxy.user):
+        raise OSError(None, "the SOCKS proxy wants another way to log in")
+    if method == 2:
+        user, password = proxy.user.encode()[:255], proxy.password.encode()[:255]
+        await stream.send_all(bytes([1, len(user)]) + user + bytes([len(password)]) + password)
+        if (await _exactly(stream, 2))[1]:
+            raise OSError(None, "the SOCKS proxy refused the login")
+    name = host.encode("idna")
+    await stream.send_all(b"\x05\x01\x00\x03" + bytes([len(name)]) + name + port.to_bytes(2, "big"))
+    _, answer, _, kind = await _exactly(stream, 4)
+    if answer:
+        raise OSError(None, f"SOCKS proxy: {_SOCKS_ANSWERS.get(answer, f'error {answer}')}")
+    length = {1: 4, 4: 16}.get(kind) or (await _exactly(stream, 1))[0]
+    await _exactly(stream, length + 2)
+
+
+async def _http_connect(stream: trio.SocketStream, proxy: Proxy, host: str, port: int) -> None:
+    """RFC 9110 §9.3.6; the answer's body is empty, so nothing of FTP is read with it."""
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+    if proxy.user:
+        token = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
+        lines.append(f"Proxy-Authorization: Basic {token}")
+    await stream.send_all(("\r\n".join(lines) + "\r\n\r\n").encode())
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += await _exactly(stream, 1)
+        if len(head) > 16384:
+            raise OSError(None, "the HTTP proxy's answer has no end")
+    status = head.split(b"\r\n", 1)[0].split(b" ", 2)
+    if len(status) < 2 or not status[1].startswith(b"2"):
+        raise OSError(None, f"the HTTP proxy answered {b' '.join(status[1:]).decode('latin-1')[:80]}")

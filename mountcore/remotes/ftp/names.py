@@ -1,0 +1,140 @@
+"""Names on the wire: what FTP servers cannot hold is replaced as rclone replaces it. Pure.
+
+A control character becomes its Unicode control picture (``\\n`` → ``␊``), a printable one its fullwidth form
+(``:`` → ``：``), a space at an end ``␠``; a name that has such a stand-in of its own gets ``‛`` before it. So
+a folder can be used with rclone and portside in turn. The words of the ``encoding`` option are rclone's.
+
+Where we differ, because rclone does not read back what it lists (its issues 6098 and 7456): ``‛`` stands
+for itself unless a stand-in follows; a character on the server that we would have replaced is shown as ``‛``
+and its stand-in, and finds the way back. ``/`` and NUL have no stand-in: neither side can have them.
+
+CR, LF and NUL never reach the wire, whatever the option says: they would end the command.
+Bytes that are not UTF-8 pass both ways as surrogates (PEP 383), as in file names of the system.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from ...errors import InvalidName, Refused
+
+QUOTE = "‛"
+_FULLWIDTH = 0xFEE0
+_ANYWHERE: dict[str, str] = {
+    "LtGt": "<>",
+    "DoubleQuote": '"',
+    "SingleQuote": "'",
+    "BackQuote": "`",
+    "Dollar": "$",
+    "Colon": ":",
+    "Question": "?",
+    "Asterisk": "*",
+    "Pipe": "|",
+    "Hash": "#",
+    "Percent": "%",
+    "BackSlash": "\\",
+    "SquareBracket": "[]",
+    "Semicolon": ";",
+    "CrLf": "\r\n",
+    "Del": "\x7f",
+    "Ctl": "".join(map(chr, range(1, 32))),
+}
+_FIRST: dict[str, str] = {
+    "LeftSpace": " ",
+    "LeftPeriod": ".",
+    "LeftTilde": "~",
+    "LeftCrLfHtVt": "\r\n\t\v",
+}
+_LAST: dict[str, str] = {
+    "RightSpace": " ",
+    "RightPeriod": ".",
+    "RightCrLfHtVt": "\r\n\t\v",
+}
+_NOTHING = ("Slash", "Dot", "None", "Raw", "InvalidUtf8")
+"""Words that rclone has and that change nothing here: such names cannot exist, or pass as they are."""
+DEFAULT = "Slash,Del,Ctl,RightSpace,Dot"
+
+
+def _picture(char: str) -> str:
+    code = ord(char)
+    if code <= 32:
+        return chr(0x2400 + code)
+    return "␡" if code == 127 else chr(code + _FULLWIDTH)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class NameEncoding:
+    """One set of replacements, for names (never whole paths)."""
+
+    anywhere: frozenset[str] = frozenset(_ANYWHERE["Ctl"] + "\x7f")
+    first: frozenset[str] = frozenset()
+    last: frozenset[str] = frozenset(" ")
+
+    @classmethod
+    def parse(cls, text: str) -> NameEncoding:
+        """From rclone's words, comma separated; "" is the default of rclone's FTP backend."""
+        words = [word.strip() for word in (text or DEFAULT).split(",")]
+        known = [*_ANYWHERE, *_FIRST, *_LAST, *_NOTHING]
+        for word in words:
+            if word not in known:
+                raise Refused(f"ftp: encoding: {word!r} is not one of {', '.join(sorted(known))}")
+        return cls(
+            frozenset("\r\n").union(*(_ANYWHERE[w] for w in words if w in _ANYWHERE)),
+            frozenset().union(*(_FIRST[w] for w in words if w in _FIRST)),
+            frozenset().union(*(_LAST[w] for w in words if w in _LAST)),
+        )
+
+    def encode(self, name: str) -> str:
+        """The name on the wire. :class:`InvalidName` if the server could not give the same name back."""
+        wire = self._translate(name, to_wire=True)
+        if any(c in wire for c in "\r\n\0") or self._translate(wire, to_wire=False) != name:
+            raise InvalidName(name, "this mix of replaced characters and ‛ cannot be stored over FTP")
+        return wire
+
+    def decode(self, wire: str) -> str | None:
+        """The name of a wire name in a listing; None if it could not be addressed again."""
+        name = self._translate(wire, to_wire=False)
+        return name if self._translate(name, to_wire=True) == wire else None
+
+    def _special(self, char: str, start: int, stop: int, length: int) -> bool:
+        return (
+            char in self.anywhere
+            or (start == 0 and char in self.first)
+            or (stop == length and char in self.last)
+        )
+
+    def _translate(self, text: str, *, to_wire: bool) -> str:
+        if text.isalnum():
+            return text
+        length, out, i = len(text), [], 0
+        while i < length:
+            quoted = text[i] == QUOTE and i + 1 < length
+            char = text[i + 1] if quoted else text[i]
+            stop = i + (2 if quoted else 1)
+            plain = _PLAIN.get(char)
+            stand_in = plain is not None and self._special(plain, i, stop, length)
+            if quoted and not stand_in:
+                out.append(QUOTE)
+                i += 1
+                continue
+            if quoted and plain is not None:
+                # '‛␊' on the wire is a real '␊'; '‛␊' in a name is a raw '\n' on the wire, where it can be
+                out.append(plain if to_wire else char)
+            elif stand_in and plain is not None:
+                out.append(QUOTE + char if to_wire else plain)
+            elif self._special(char, i, stop, length):
+                out.append(_picture(char) if to_wire else QUOTE + _picture(char))
+            else:
+                out.append(char)
+            i = stop
+        return "".join(out)
+
+
+_PLAIN = {
+    _picture(char): char
+    for table in (_ANYWHERE, _FIRST, _LAST)
+    for chars in table.values()
+    for char in chars
+}  # fmt: skip

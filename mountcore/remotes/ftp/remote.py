@@ -1,0 +1,350 @@
+"""FTP as a remote: the port on top of a pool of connections.
+
+Root: "" is the directory where the login ends up, ``a/b`` lies in it, ``/a/b`` is absolute, as in rclone.
+A call that finds its borrowed connection dead before anything was done takes another one, once.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import TypeVar, final
+
+from ...errors import (
+    Corrupt,
+    Exists,
+    InvalidName,
+    IsDirectory,
+    NotDirectory,
+    NotEmpty,
+    NotFound,
+    Refused,
+    Stale,
+    StorageError,
+    Unreachable,
+    Unsupported,
+)
+from ..partials import ABANDONED_AFTER, is_abandonable, is_ours
+from ..paths import check_path, is_below, join, parent
+from ..protocol import Capabilities, Entry, Expect, Kind, RenameScope, Source, Span, Usage, Version
+from . import upload
+from .connection import RECEIVE, Data
+from .dial import tls_context
+from .options import FtpOptions, parse
+from .pool import Pool
+from .replies import ReplyError, error_for
+from .server import Server
+from .session import HELD_BACK, Session
+
+T = TypeVar("T")
+
+
+def open(options: dict[str, str], root: str) -> FtpRemote:
+    """An FTP server as storage; no network yet. Raises :class:`Refused` for options that make no sense."""
+    return FtpRemote(parse(options), root)
+
+
+@final
+class FtpRemote:
+    """FTP as storage; see the package."""
+
+    def __init__(self, options: FtpOptions, root: str = "") -> None:
+        absolute = "/" if root.startswith("/") else ""
+        relative = posixpath.normpath(root.strip("/") or ".")
+        relative = "" if relative == "." else relative
+        if any(c in root for c in "\r\n\0") or relative.split("/")[0] == "..":
+            raise Refused(f"ftp: {root!r} cannot be a root: it leaves the login directory, or has a line break in it")
+        self._root = absolute + relative
+        self._options = options
+        self._server = Server(options)
+        self._pool = Pool(self._server, tls_context(options) if options.tls else None)
+        self._abandoned: dict[str, set[str]] = {}
+
+    def __repr__(self) -> str:
+        return f"<FtpRemote {self.identity}>"
+
+    @property
+    def identity(self) -> str:
+        return self._options.identity(self._root)
+
+    @property
+    def caps(self) -> Capabilities:
+        server = self._server
+        return Capabilities(
+            rename=RenameScope.TREE,
+            rename_replaces=server.rename_replaces,
+            set_mtime=server.contacted and server.sets_times,
+            atomic_put=server.rename_replaces,
+            ranged_read=server.rest,
+            usage=server.has("AVBL"),
+            parallelism=self._pool.size,
+        )
+
+    async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
+        wanted = check_path(directory)
+        async with self._session(wanted) as session:
+            now = time.time_ns()
+            async with aclosing(session.listing(wanted)) as entries:
+                links: list[Entry] = []
+                async for entry in entries:
+                    if is_ours(entry.name):
+                        self._note_abandoned(wanted, entry, now)
+                    elif entry.kind is Kind.SYMLINK and len(links) < HELD_BACK:
+                        links.append(entry)
+                    else:
+                        yield entry
+            for link in links:
+                yield await session.followed(join(wanted, link.name), link)
+
+    async def stat(self, path: str) -> Entry:
+        return await self._call(path, lambda session: session.stat(path))
+
+    @asynccontextmanager
+    async def read(self, path: str, span: Span, version: Version | None) -> AsyncIterator[AsyncIterator[bytes]]:
+        check_path(path)
+        async with self._session(path, stream=True) as session:
+            if version is not None:
+                now = await session.stat(path)
+                if now.kind is Kind.DIRECTORY:
+                    raise IsDirectory(path)
+                if not now.version.matches(version):
+                    raise Stale(path, "the file has changed")
+            if span.length == 0 or (version is not None and span.start >= version.size):
+                yield _nothing()
+                return
+            data, skip = await self._retrieve(session, path, span.start)
+            if data is None:
+                yield _nothing()
+                return
+            async with data:
+                transfer = _Download(data, path, span, skip)
+                async with aclosing(transfer.pieces()) as pieces:
+                    yield pieces
+                await transfer.end()
+
+    async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
+        self._changeable(path)
+        await self._sweep(parent(path))
+        async with self._session(path) as session:
+            return await upload.store(session, path, source, expect, mtime_ns)
+
+    async def remove(self, path: str) -> None:
+        self._changeable(path)
+        async with self._session(path) as session:
+            reply = await session.connection.command("DELE", session.wire(path))
+            if reply.ok:
+                return
+            if reply.code in (450, 501, 550, 553) and (await session.stat(path)).kind is Kind.DIRECTORY:
+                raise IsDirectory(path, str(reply))
+            raise error_for(reply, path)
+
+    async def mkdir(self, path: str) -> None:
+        check_path(path)
+        async with self._session(path) as session:
+            if not path:
+                raise Exists(path)
+            if session.server.mkdir_lies and await session.exists(path):
+                raise Exists(path)
+            reply = await session.connection.command("MKD", session.wire(path))
+            if reply.code == 521 or (reply.ok and reply.code == 250 and "exist" in reply.text.lower()):
+                raise Exists(path, str(reply))
+            if reply.ok:
+                if session.server.mkdir_lies is None:  # rclone's server: asked twice, says yes twice
+                    again = await session.connection.command("MKD", session.wire(path))
+                    session.server.mkdir_lies = again.ok
+                return
+            if reply.code in (450, 501, 550, 553):
+                if await session.exists(path):
+                    raise Exists(path, str(reply))
+                raise await session.refused(reply, path)
+            raise error_for(reply, path)
+
+    async def rmdir(self, path: str) -> None:
+        self._changeable(path)
+        await self._sweep(path)
+        async with self._session(path) as session:
+            reply = await session.connection.command("RMD", session.wire(path))
+            if reply.ok:
+                return
+            if reply.code in (450, 501, 550, 553):
+                if (await session.stat(path)).kind is not Kind.DIRECTORY:
+                    raise NotDirectory(path, str(reply))
+                async with aclosing(session.listing(path)) as entries:
+                    if [entry async for entry in entries]:
+                        raise NotEmpty(path, str(reply))
+            raise error_for(reply, path)
+
+    async def rename(self, source: str, target: str) -> None:
+        self._changeable(source)
+        self._changeable(target)
+        async with self._session(target) as session:
+            if is_below(target, source):
+                await session.stat(source)
+                if source == target:
+                    return
+                raise InvalidName(target, "a directory cannot be moved into itself")
+            reply = await upload.rename(session, source, target)
+            if reply is None:
+                return
+            if reply.code not in (450, 501, 550, 553):
+                raise error_for(reply, target)
+            moving = await session.stat(source)
+            try:
+                there = await session.stat(target)
+            except NotFound:
+                raise await session.refused(reply, target) from None
+            match moving.kind, there.kind:
+                case Kind.DIRECTORY, Kind.DIRECTORY:
+                    raise NotEmpty(target, str(reply))
+                case _, Kind.DIRECTORY:
+                    raise IsDirectory(target, str(reply))
+                case Kind.DIRECTORY, _:
+                    raise NotDirectory(target, str(reply))
+            await upload.publish(session, source, target, there)
+
+    async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
+        async def change(session: Session) -> Entry:
+            before = await session.stat(path)
+            if before.kind is Kind.DIRECTORY:
+                raise IsDirectory(path, "only files keep a time")
+            if await upload.set_time(session, path, mtime_ns) is None:
+                raise Unsupported(path, "the server cannot set times")
+            return await session.stat(path)
+
+        return await self._call(path, change)
+
+    async def usage(self) -> Usage:
+        async def ask(session: Session) -> Usage:
+            if not session.server.has("AVBL"):
+                raise Unsupported("", "the server does not tell its free space")
+            reply = await session.connection.demand("AVBL", session.wire(""))
+            words = [word for word in reply.text.split() if word.isdecimal()]
+            if not words:
+                raise Corrupt("", f"the server's free space makes no sense: {reply}")
+            return Usage(free=int(words[0]))
+
+        return await self._call("", ask)
+
+    async def aclose(self) -> None:
+        """Close all connections; what still runs fails."""
+        await self._pool.aclose()
+
+    # borrowing
+
+    @asynccontextmanager
+    async def _session(self, path: str, *, stream: bool = False) -> AsyncIterator[Session]:
+        try:
+            async with self._pool.connection(stream=stream) as connection:
+                yield Session(connection, self._root)
+        except ReplyError as refusal:
+            raise error_for(refusal.reply, path) from None
+        except StorageError as problem:
+            if problem.path or not path:
+                raise
+            raise type(problem)(path, problem.said) from problem
+
+    async def _call(self, path: str, ask: Callable[[Session], Awaitable[T]]) -> T:
+        """Something that may safely be asked twice: again, if an old connection turns out dead."""
+        check_path(path)
+        for last in (False, True):
+            used = False
+            try:
+                async with self._session(path) as session:
+                    used = session.connection.used
+                    return await ask(session)
+            except Unreachable:
+                if last or not used:
+                    raise
+                self._pool.drop_idle()
+        raise AssertionError("unreachable")
+
+    def _changeable(self, path: str) -> None:
+        if not check_path(path):
+            raise InvalidName(path, "the root itself cannot be replaced, moved or removed")
+
+    # reading
+
+    async def _retrieve(self, session: Session, path: str, start: int) -> tuple[Data | None, int]:
+        """Start RETR at ``start``; answers the transfer, None beyond the end, and how much to skip."""
+        wire = session.wire(path)
+        try:
+            return await session.connection.transfer("RETR", wire, rest=start if session.server.rest else 0), (
+                0 if session.server.rest else start
+            )
+        except ReplyError as refusal:
+            reply = refusal.reply
+        if start and reply.code in (500, 501, 502, 504) and session.server.rest:
+            session.server.rest = False
+            return await self._retrieve(session, path, start)
+        if reply.code in (450, 501, 550, 551, 553, 554):
+            now = await session.stat(path)
+            if now.kind is Kind.DIRECTORY:
+                raise IsDirectory(path, str(reply))
+            if start and start >= now.size:
+                await session.connection.command("REST", "0")
+                return None, 0
+        raise error_for(reply, path)
+
+    # what interrupted uploads left behind
+
+    def _note_abandoned(self, directory: str, entry: Entry, now_ns: int) -> None:
+        old = entry.mtime_ns is not None and now_ns - entry.mtime_ns > ABANDONED_AFTER * 1e9 + entry.resolution_ns
+        if old and entry.kind is Kind.FILE and is_abandonable(entry.name):
+            self._abandoned.setdefault(directory, set()).add(entry.name)
+
+    async def _sweep(self, directory: str) -> None:
+        """Delete old partials that a listing has shown; only calls that change the directory do so."""
+        for name in self._abandoned.pop(directory, ()):
+            path = join(directory, name)
+            async with self._session(path) as session:
+                await session.connection.command("DELE", session.wire(path))
+
+
+@final
+class _Download:
+    """The bytes of one RETR, cut to a span."""
+
+    def __init__(self, data: Data, path: str, span: Span, skip: int) -> None:
+        self._data = data
+        self._path = path
+        self._missing = span.length
+        self._skip = skip
+        self._ended = False
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        while self._missing:
+            block = await self._data.receive(RECEIVE)
+            if not block:
+                await self._finish()
+                return
+            if self._skip:
+                skipped = min(self._skip, len(block))
+                self._skip -= skipped
+                block = block[skipped:]
+            piece = bytes(block[: self._missing])
+            self._missing -= len(piece)
+            if piece:
+                yield piece
+
+    async def end(self) -> None:
+        """After the reader is done: the whole file has been read, or the transfer is cut short."""
+        if self._ended:
+            return
+        if not self._missing and not await self._data.receive(RECEIVE):
+            await self._finish()
+        else:
+            await self._data.abandon()
+
+    async def _finish(self) -> None:
+        self._ended = True
+        try:
+            await self._data.finish()
+        except ReplyError as refusal:
+            raise error_for(refusal.reply, self._path) from None
+
+
+async def _nothing() -> AsyncGenerator[bytes, None]:
+    return
+    yield b""

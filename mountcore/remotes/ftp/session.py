@@ -1,0 +1,356 @@
+"""What can be asked on one connection: stat and list, by the best command that the server has.
+
+Answers are the port's: an `Entry`, or `NotFound` only where absence is sure. A bare 550 is looked into: by
+its text, else by the listing of the parent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import final
+
+from ...errors import (
+    Busy,
+    Corrupt,
+    Denied,
+    InvalidName,
+    NotDirectory,
+    NotFound,
+    StorageError,
+    TooLarge,
+    Unreachable,
+    Unsupported,
+)
+from ..paths import basename, check_path, join, parent
+from ..protocol import Entry, Kind
+from .connection import LINE_LIMIT, Connection, Data
+from .listing import DAY, MINUTE, SECOND, Listed, is_understood_nothing, parse_list, parse_mlsx, parse_stamp
+from .names import NameEncoding
+from .replies import Reply, ReplyError, error_for, meaning
+from .server import Server
+
+log = logging.getLogger(__name__)
+HELD_BACK = 20_000
+"""Entries of the first LIST that may wait for the server's time zone; also links that are followed."""
+_QUARTER = 15 * MINUTE
+_UNKNOWN_COMMAND = (500, 502, 504)
+
+
+@final
+class Session:
+    """A borrowed connection, seen from the remote's root."""
+
+    def __init__(self, connection: Connection, root: str) -> None:
+        self.connection = connection
+        self.server: Server = connection.server
+        self._root = root
+
+    @property
+    def _names(self) -> NameEncoding:
+        return self.server.options.names
+
+    def wire(self, path: str) -> str:
+        """The absolute path on the server; raises `InvalidName`."""
+        try:
+            parts = [self._names.encode(part) for part in check_path(path).split("/")] if path else []
+            start = [self._names.encode(part) for part in self._root.split("/") if part]
+        except InvalidName as problem:
+            raise InvalidName(path, problem.said) from None
+        home = "/" if self._root.startswith("/") else self.server.home
+        return "/".join([home.rstrip("/"), *start, *parts]) or "/"
+
+    def wire_beside(self, path: str, name: str) -> str:
+        """The absolute path of ``name`` in the directory that holds ``path``."""
+        return self.wire(join(parent(path), name))
+
+    # one file or directory
+
+    async def stat(self, path: str) -> Entry:
+        """The entry at ``path``, links followed."""
+        entry = await self.probe(path)
+        if entry is None:
+            entry = await self._from_parent(path)
+        if entry.kind is Kind.SYMLINK:
+            entry = await self.followed(path, entry)
+        if not path and entry.kind is not Kind.DIRECTORY:
+            raise NotDirectory(path)
+        return entry
+
+    async def exists(self, path: str) -> bool:
+        """Whether anything is at ``path``."""
+        try:
+            await self.stat(path)
+        except NotFound:
+            return False
+        return True
+
+    async def probe(self, path: str) -> Entry | None:
+        """Like `stat`, by commands about this one path only; None where the server's no may mean anything."""
+        if self.server.mlst:
+            reply = await self.connection.command("MLST", self.wire(path))
+            if reply.ok:
+                return self._from_mlst(path, reply)
+            if reply.code not in _UNKNOWN_COMMAND:
+                self._raise_if_clear(path, reply)
+                return await self._by_cwd(path)  # its refusal may say more: proftpd, pure-ftpd
+        return await self._by_size(path)
+
+    def _from_mlst(self, path: str, reply: Reply) -> Entry:
+        for line in reply.lines[1:-1]:
+            listed = parse_mlsx(line.removeprefix(" "), single=True)
+            if listed is not None and "=" in line:
+                if listed.kind is None:
+                    raise NotFound(path, "neither a file nor a directory")
+                return self._entry(basename(path), listed)
+        raise Corrupt(path, f"MLST told nothing: {reply}")
+
+    async def _by_size(self, path: str) -> Entry | None:
+        """SIZE answers for files, CWD for directories."""
+        wire = self.wire(path)
+        if self.server.size:
+            reply = await self.connection.command("SIZE", wire)
+            if reply.code == 213 and reply.text.split()[-1:] and reply.text.split()[-1].isdecimal():
+                stamp = await self.mtime(path)
+                size = int(reply.text.split()[-1])
+                mtime_ns, resolution_ns = stamp or (None, SECOND)
+                return Entry(basename(path), Kind.FILE, size, mtime_ns, resolution_ns)
+            if reply.code in _UNKNOWN_COMMAND:
+                self.server.size = False
+        return await self._by_cwd(path)
+
+    async def _by_cwd(self, path: str) -> Entry | None:
+        reply = await self.connection.command("CWD", self.wire(path))
+        if reply.ok:
+            return Entry(basename(path), Kind.DIRECTORY)
+        self._raise_if_clear(path, reply)
+        # vsftpd says nothing of why, but its RNFR is one stat(2): with the right to search the parent, absent
+        if (await self.connection.command("RNFR", self.wire(path))).text == "RNFR command failed.":
+            reply = await self.connection.command("CWD", self.wire(parent(path)))
+            if reply.ok:
+                raise NotFound(path, "CWD and RNFR find nothing")
+        return None
+
+    def _raise_if_clear(self, path: str, reply: Reply) -> None:
+        """Raise what a refusal surely means; return where only the parent's listing can tell."""
+        if reply.code not in (450, 501, 550, 553):
+            raise error_for(reply, path)
+        kind = meaning(reply)
+        if kind is NotFound or not path:
+            raise error_for(reply, path)
+
+    async def mtime(self, path: str) -> tuple[int, int] | None:
+        """The time by MDTM, with its resolution; None where the server does not tell."""
+        if not self.server.mdtm:
+            return None
+        reply = await self.connection.command("MDTM", self.wire(path))
+        if reply.code in _UNKNOWN_COMMAND:
+            self.server.mdtm = False
+        return parse_stamp(reply.text) if reply.code == 213 else None
+
+    async def _from_parent(self, path: str) -> Entry:
+        name = basename(path)
+        try:
+            async with aclosing(self.listing(parent(path))) as entries:
+                found = [entry async for entry in entries if entry.name == name]
+        except (NotFound, NotDirectory):
+            raise NotFound(path, "its directory does not exist") from None
+        if not found:
+            raise NotFound(path, "not in the listing of its directory")
+        return found[0]
+
+    async def refused(self, reply: Reply, path: str) -> StorageError:
+        """The error for a refused change of ``path``: by the reply if it is clear, else after a look."""
+        kind = meaning(reply)
+        if (kind is not None and kind not in (InvalidName, Denied)) or reply.code not in (450, 501, 550, 551, 553):
+            return error_for(reply, path)
+        try:
+            await self.stat(path)
+        except NotFound:
+            try:
+                if path:
+                    await self.stat(parent(path))
+            except NotFound:
+                return NotFound(path, str(reply))
+        return (kind or Denied)(path, str(reply))
+
+    async def followed(self, path: str, link: Entry) -> Entry:
+        """What a link leads to, under its own name; the link itself where that is nowhere."""
+        try:
+            entry = await self._by_size(path)
+        except StorageError:
+            entry = None
+        return link if entry is None else entry
+
+    # directories
+
+    async def listing(self, directory: str) -> AsyncGenerator[Entry, None]:
+        """All entries of a directory as the server shows them: links are links, partials are there."""
+        lines = self._mlsd(directory) if self.server.mlst else self._list(directory)
+        async with aclosing(lines):
+            async for listed in lines:
+                if listed.kind is None or listed.name in (".", "..", ""):
+                    continue
+                name = self._names.decode(listed.name)
+                if name is None or any(c in name for c in "/\0") or name in (".", ".."):
+                    log.warning("%r: skipped a name that cannot be used: %.100r", directory, listed.name)
+                    continue
+                yield self._entry(name, listed)
+
+    async def _mlsd(self, directory: str) -> AsyncGenerator[Listed, None]:
+        try:
+            data = await self.connection.transfer("MLSD", self.wire(directory))
+        except ReplyError as refusal:
+            raise await self._unlistable(directory, refusal.reply) from None
+        some = False
+        async with data:
+            async for line in self._lines(directory, data):
+                some = True
+                listed = parse_mlsx(line)
+                if listed is not None:
+                    yield listed
+        if not some and (await self.stat(directory)).kind is not Kind.DIRECTORY:
+            raise NotDirectory(directory)
+
+    async def _unlistable(self, directory: str, reply: Reply) -> StorageError:
+        if reply.code in (450, 501, 550):
+            if (await self.stat(directory)).kind is not Kind.DIRECTORY:
+                return NotDirectory(directory, str(reply))
+            return Denied(directory, str(reply)) if reply.code != 450 else Busy(directory, str(reply))
+        return error_for(reply, directory)
+
+    async def _list(self, directory: str) -> AsyncGenerator[Listed, None]:
+        """CWD proves that the directory exists, as an empty LIST does not; and no name is in LIST's argument,
+        where servers see options and patterns."""
+        reply = await self.connection.command("CWD", self.wire(directory))
+        if not reply.ok:
+            raise await self._unlistable(directory, reply)
+        found = self._list_here(directory)
+        held: list[Listed] | None = [] if not self.server.list_offset_tried else None
+        async with aclosing(found):
+            async for listed in found:
+                if held is None:
+                    yield self._in_utc(listed)
+                    continue
+                held.append(listed)
+                if len(held) >= HELD_BACK:
+                    for one in held:
+                        yield self._in_utc(one)
+                    held = None
+        if held:
+            await self._learn_offset(directory, held)
+            for one in held:
+                yield self._in_utc(one)
+
+    async def _list_here(self, directory: str) -> AsyncGenerator[Listed, None]:
+        """LIST of the current directory, with ``-a`` where that is wanted, or understood: it shows "."."""
+        if self.server.options.list_hidden:
+            self.server.list_all = True
+        if self.server.list_all is None:
+            probe: list[Listed] = []
+            try:
+                async with aclosing(self._list_by(directory, "-a")) as found:
+                    async for listed in found:
+                        probe.append(listed)
+                        if len(probe) == HELD_BACK:
+                            break
+            except (Denied, InvalidName, Busy, NotFound, Unsupported, Corrupt) as problem:
+                log.debug("%r: no LIST -a here: %s", directory, problem)
+            self.server.list_all = any(listed.name == "." for listed in probe)
+            if self.server.list_all and len(probe) < HELD_BACK:
+                for listed in probe:
+                    yield listed
+                return
+            if not self.connection.settled:  # left a long listing half-way
+                raise Unreachable(directory, "asked for a listing that is too long to try out")
+        async with aclosing(self._list_by(directory, "-a" if self.server.list_all else "")) as found:
+            async for listed in found:
+                yield listed
+
+    async def _list_by(self, directory: str, argument: str) -> AsyncGenerator[Listed, None]:
+        now = datetime.now(UTC)
+        some, unknown = False, 0
+        try:
+            data = await self.connection.transfer("LIST", argument)
+        except ReplyError as refusal:
+            if _says_empty(refusal.reply):
+                return
+            raise error_for(refusal.reply, directory) from None
+        async with data:
+            async for line in self._lines(directory, data):
+                listed = parse_list(line, now)
+                if listed is not None:
+                    some = True
+                    yield listed
+                elif not is_understood_nothing(line):
+                    unknown += 1
+                    log.debug("%r: not understood: %.100r", directory, line)
+        if unknown and not some:
+            raise Corrupt(directory, "a listing in a form that is not understood")
+
+    async def _lines(self, directory: str, data: Data) -> AsyncGenerator[str, None]:
+        rest = b""
+        while block := await data.receive():
+            lines = (rest + bytes(block)).split(b"\n")
+            rest = lines.pop()
+            if len(rest) > LINE_LIMIT:
+                raise Corrupt(directory, "a listing line without an end")
+            for line in lines:
+                yield line.removesuffix(b"\r").decode("utf-8", "surrogateescape")
+        if rest:
+            yield rest.removesuffix(b"\r").decode("utf-8", "surrogateescape")
+        try:
+            reply = await data.finish()
+        except ReplyError as refusal:
+            if _says_empty(refusal.reply):
+                return
+            raise error_for(refusal.reply, directory) from None
+        if any("truncated" in line.lower() for line in reply.lines):
+            raise TooLarge(directory, f"the server does not list all of it: {reply}")
+
+    async def _learn_offset(self, directory: str, held: list[Listed]) -> None:
+        """Find the server's time zone: one file's LIST time beside its MDTM time."""
+        for listed in held:
+            name = self._names.decode(listed.name)
+            if listed.kind is Kind.FILE and listed.local and listed.resolution_ns == MINUTE and name:
+                self.server.list_offset_tried = True
+                stamp = await self.mtime(join(directory, name))
+                if stamp is not None and listed.mtime_ns is not None:
+                    ahead = listed.mtime_ns - stamp[0] // MINUTE * MINUTE
+                    offset = round(ahead / _QUARTER) * _QUARTER
+                    if abs(ahead - offset) <= MINUTE and abs(offset) <= DAY:
+                        self.server.list_offset_ns = offset
+                return
+
+    def _in_utc(self, listed: Listed) -> Listed:
+        if not listed.local or listed.mtime_ns is None:
+            return listed
+        offset, resolution = self.server.list_offset_ns, listed.resolution_ns
+        if offset is None:
+            return _retimed(listed, listed.mtime_ns, max(resolution, DAY) + DAY)
+        if offset:  # the zone is known, whether it had summer time that day is not
+            resolution += 60 * MINUTE
+        return _retimed(listed, listed.mtime_ns - offset, resolution)
+
+    def _entry(self, name: str, listed: Listed) -> Entry:
+        kind = listed.kind or Kind.FILE
+        size = listed.size or 0
+        return Entry(
+            name,
+            kind,
+            0 if kind is Kind.DIRECTORY else size,
+            listed.mtime_ns,
+            listed.resolution_ns,
+            target=listed.target if kind is Kind.SYMLINK else "",
+        )
+
+
+def _retimed(listed: Listed, mtime_ns: int, resolution_ns: int) -> Listed:
+    return Listed(listed.name, listed.kind, listed.size, mtime_ns, resolution_ns, True, listed.target)
+
+
+def _says_empty(reply: Reply) -> bool:
+    """Some servers refuse to list an empty directory."""
+    return reply.code in (450, 550) and "no files" in reply.text.lower()

@@ -1,0 +1,222 @@
+"""Storing a file so that nobody ever sees a part of it.
+
+| step | on the server | if it stops here |
+|---|---|---|
+| STOR to a partial beside the target | partial grows, target untouched | partial deleted, now or when a day old |
+| MFMT, size check | partial complete, right time | the same |
+| `expect` is looked at | - | `Stale`, partial deleted |
+| RNFR, RNTO over the target | target is the new file | if the answer is lost, asking for both names tells |
+
+A server that will not rename over a file gets the old one set aside first (``….previous``) and put back
+if the new one cannot take its place; between the two renames the name is missing, so
+:attr:`Capabilities.atomic_put` is False from then on.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from ...errors import (
+    Corrupt,
+    Exists,
+    InvalidName,
+    IsDirectory,
+    NotFound,
+    Stale,
+    StorageError,
+    TimedOut,
+    Unreachable,
+)
+from ..partials import partial_name
+from ..paths import basename, join, parent
+from ..protocol import Absent, Anything, Entry, Expect, Kind, Source, Version
+from .listing import SECOND, format_stamp, parse_stamp
+from .replies import Reply, ReplyError, error_for
+from .session import Session
+
+log = logging.getLogger(__name__)
+PIECE = 256 << 10
+EARLY_CHECK = 4 << 20
+"""From this size on, `expect` is looked at before the upload too: it may save the whole transfer."""
+CLEANUP = 5.0
+"""Seconds that cleaning up after a failed or cancelled upload may take."""
+
+
+async def store(session: Session, path: str, source: Source, expect: Expect, mtime_ns: int | None) -> Entry:
+    """Upload, verify, publish; answers what is stored now."""
+    if source.size >= EARLY_CHECK:
+        await check(session, path, expect)
+    partial = join(parent(path), partial_name(basename(path), hidden=session.server.dot_names))
+    try:
+        partial = await _send(session, partial, path, source)
+        stamp = await set_time(session, partial, mtime_ns) if mtime_ns is not None else None
+        entry = await _verified(session, partial, path, source.size, stamp)
+        replaced = await check(session, path, expect)
+        await publish(session, partial, path, replaced)
+    except BaseException:
+        await _clean(session, partial)
+        raise
+    return entry
+
+
+async def _send(session: Session, partial: str, path: str, source: Source) -> str:
+    """STOR; answers the name used, which has no dot in front where the server refuses one."""
+    connection, server = session.connection, session.server
+    try:
+        data = await connection.transfer("STOR", session.wire(partial))
+    except ReplyError as refusal:
+        if not server.dot_names or refusal.reply.code not in (550, 553):
+            raise await _no_room_or_place(session, refusal.reply, path) from None
+        plain = join(parent(path), partial_name(basename(path), hidden=False))
+        try:
+            data = await connection.transfer("STOR", session.wire(plain))
+        except ReplyError:
+            raise await _no_room_or_place(session, refusal.reply, path) from None
+        server.dot_names, partial = False, plain
+    async with data:
+        offset = 0
+        try:
+            while offset < source.size:
+                piece = source.pread(min(PIECE, source.size - offset), offset)
+                if not piece:
+                    raise Corrupt(path, f"the source ended at {offset} of {source.size} bytes")
+                await data.send(piece)
+                offset += len(piece)
+            await data.finish()
+        except (Unreachable, TimedOut) as broken:
+            # a full disk or a quota closes the data connection first and says why on the other one
+            raise await _reason(session, broken, path) from broken
+        except ReplyError as refusal:
+            raise error_for(refusal.reply, path) from None
+    return partial
+
+
+async def _reason(session: Session, broken: StorageError, path: str) -> StorageError:
+    if session.connection.settled:
+        return broken
+    try:
+        reply = await session.connection.reply(CLEANUP)
+    except (Unreachable, TimedOut, Corrupt):
+        return broken
+    return error_for(reply, path) if reply.code >= 400 else broken
+
+
+async def _no_room_or_place(session: Session, reply: Reply, path: str) -> StorageError:
+    """Why a file cannot be created: no directory, or what the reply says."""
+    if reply.code in (450, 550, 553):
+        try:
+            place = await session.stat(parent(path))
+        except NotFound:
+            return NotFound(path, "its directory does not exist")
+        except StorageError:
+            return error_for(reply, path)
+        if place.kind is not Kind.DIRECTORY:
+            return NotFound(path, "its directory is a file")
+    return error_for(reply, path)
+
+
+async def set_time(session: Session, path: str, mtime_ns: int) -> int | None:
+    """MFMT, or MDTM with a time (vsftpd); answers the time that is set now, None where there is no way."""
+    server, stamp = session.server, format_stamp(mtime_ns)
+    whole = mtime_ns // SECOND * SECOND
+    if server.mfmt and not server.options.writing_mdtm:
+        reply = await session.connection.command("MFMT", f"{stamp} {session.wire(path)}")
+        if reply.ok:
+            return whole
+        if reply.code not in (500, 501, 502, 504):
+            raise await session.refused(reply, path)
+        server.mfmt = False
+    if server.mdtm and server.mdtm_write is not False:
+        reply = await session.connection.command("MDTM", f"{stamp} {session.wire(path)}")
+        if reply.ok and (reply.code != 213 or (parse_stamp(reply.text) or (whole,))[0] == whole):
+            server.mdtm_write = True
+            return whole
+        # most servers take the time for a part of the name
+        server.mdtm_write = server.options.writing_mdtm
+    return None
+
+
+async def _verified(session: Session, partial: str, path: str, size: int, stamp: int | None) -> Entry:
+    """What is stored, if it is whole; an upload that lost its end to a broken connection is not."""
+    if not session.server.options.check_upload:
+        return Entry(basename(path), Kind.FILE, size, stamp, SECOND)
+    found = await session.stat(partial)
+    if found.size != size:
+        raise Corrupt(path, f"{size} bytes were sent and {found.size} arrived")
+    if stamp is not None and found.mtime_ns is not None and found.mtime_ns // SECOND * SECOND != stamp:
+        session.server.mfmt = session.server.mdtm_write = False  # it said yes and did nothing
+    return Entry(basename(path), Kind.FILE, size, found.mtime_ns, found.resolution_ns)
+
+
+async def check(session: Session, path: str, expect: Expect) -> Entry | None:
+    """What is at ``path`` now (None: nothing, or not looked at); raises `Stale` if that was not expected."""
+    match expect:
+        case Anything():
+            return None
+        case Absent() | Version():
+            try:
+                now = await session.stat(path)
+            except NotFound:
+                if expect is Absent.ABSENT:
+                    return None
+                raise Stale(path, "the file is no longer there") from None
+    if now.kind is Kind.DIRECTORY:
+        raise IsDirectory(path)
+    if not isinstance(expect, Version):
+        raise Stale(path, "the name is taken")
+    if not now.version.matches(expect):
+        raise Stale(path, "the file has changed")
+    return now
+
+
+async def publish(session: Session, source: str, target: str, replaced: Entry | None) -> None:
+    """Rename a file over a file."""
+    if session.server.rename_replaces:
+        reply = await rename(session, source, target)
+        if reply is None:
+            return
+        if reply.code not in (450, 550, 553):
+            raise error_for(reply, target)
+        try:
+            replaced = await session.stat(target)
+        except NotFound:
+            raise await session.refused(reply, target) from None
+        if replaced.kind is Kind.DIRECTORY:
+            raise IsDirectory(target, str(reply))
+    kept = join(parent(target), partial_name(basename(target), hidden=session.server.dot_names, kept=True))
+    aside = await rename(session, target, kept)
+    refusal = await rename(session, source, target)
+    if refusal is not None:
+        if aside is None and (back := await rename(session, kept, target)) is not None:
+            log.warning("%r: replacing failed; the old file is kept as %r (%s)", target, kept, back)
+        raise Exists(target, str(refusal)) if aside is not None else error_for(refusal, target)
+    if aside is None:
+        session.server.rename_replaces = False
+        await session.connection.command("DELE", session.wire(kept))
+
+
+async def rename(session: Session, source: str, target: str) -> Reply | None:
+    """RNFR and RNTO; None if done, else the refusal. Raises `NotFound` if there is no source."""
+    connection = session.connection
+    reply = await connection.command("RNFR", session.wire(source))
+    if reply.code == 350:
+        reply = await connection.command("RNTO", session.wire(target))
+        return None if reply.ok else reply
+    if reply.code in (450, 550):
+        await session.stat(source)  # raises if that is why
+    return reply
+
+
+async def _clean(session: Session, partial: str) -> None:
+    """Delete what a failed upload left, if the connection still works; else `sweep` does it another day."""
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEANUP):
+        try:
+            connection = session.connection
+            if not connection.settled:
+                await connection.reply(CLEANUP)
+            if connection.settled:
+                await connection.command("DELE", session.wire(partial))
+        except (StorageError, InvalidName) as problem:
+            log.debug("%r stays for later: %s", partial, problem)

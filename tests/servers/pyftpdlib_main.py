@@ -1,0 +1,34 @@
+"""A pyftpdlib server as a process: ``python pyftpdlib_main.py '{"port": …, "root": …, …}'``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from pyftpdlib.authorizers import DummyAuthorizer
+from pyftpdlib.handlers import FTPHandler, TLS_FTPHandler
+from pyftpdlib.servers import FTPServer
+
+
+def main(config: dict[str, Any]) -> None:
+    """Serve until killed. ``without`` lists commands that the server shall not know."""
+    authorizer = DummyAuthorizer()
+    authorizer.add_user(config["user"], config["password"], config["root"], perm="elradfmwMT")
+    base = TLS_FTPHandler if config.get("certificate") else FTPHandler
+    handler = type("Handler", (base,), {})
+    handler.authorizer = authorizer
+    handler.timeout = 600
+    handler.use_sendfile = False
+    if config.get("certificate"):
+        handler.certfile = config["certificate"]
+        handler.tls_control_required = handler.tls_data_required = True
+    handler.proto_cmds = {k: v for k, v in base.proto_cmds.items() if k not in config.get("without", ())}
+    handler.masquerade_address = config.get("masquerade")
+    server = FTPServer((config.get("host", "127.0.0.1"), config["port"]), handler)
+    server.max_cons_per_ip = config.get("max_per_ip", 0)
+    server.serve_forever(handle_exit=False)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
