@@ -1,0 +1,86 @@
+"""The command ``portside``: finds the subcommand, runs it, turns what goes wrong into one line and an exit code.
+
+Composition root: front ends and storage adapters are named only as strings, in :mod:`.commands` and
+:mod:`.remotes.facts`, and imported when used, so that help is quick and FTP runs where there is no libfuse.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import signal
+import sys
+from typing import Protocol, cast
+
+from .commands.failures import EXIT_FAILED, EXIT_USAGE, UsageError, describe, exit_code
+from .errors import Refused
+
+#: subcommand → (module in mountcore.commands, what it does)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "mount": ("mount", "Mount a remote as a file system"),
+    "umount": ("umount", "Upload what is still to be uploaded, then unmount"),
+    "serve": ("serve", "Serve a remote over FTP"),
+    "gateway": ("gateway", "Run several mounts and FTP servers over one shared core"),
+    "status": ("status", "Show what a mount is doing and what is still to be uploaded"),
+    "obscure": ("obscure", "Obscure a password for a configuration file"),
+    "version": ("version", "Show the version"),
+}
+
+
+class _Command(Protocol):
+    def run(self, argv: list[str]) -> int: ...
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; answers the exit code. Never a traceback for what a user or a storage did."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        return _dispatch(words)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except (Refused, OSError) as problem:
+        print(f"portside: {describe(problem)}", file=sys.stderr)
+        return exit_code(problem)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage(), file=sys.stdout if words else sys.stderr)
+        return 0 if words else EXIT_USAGE
+    if words[0] in ("--version", "-V"):
+        words = ["version"]
+    if words[0] not in COMMANDS:
+        near = difflib.get_close_matches(words[0], COMMANDS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(COMMANDS)}"
+        raise UsageError(f"unknown command {words[0]!r}; {hint}")
+    module = importlib.import_module(f"{__package__}.commands.{COMMANDS[words[0]][0]}")
+    return cast(_Command, module).run(words[1:])
+
+
+def usage() -> str:
+    """What ``portside --help`` prints."""
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
+    return f"""\
+usage: portside COMMAND …
+
+Mount remote storage as a file system and serve it over FTP, through one caching core.
+
+commands:
+{commands}
+
+A remote is name:path (from portside.conf or rclone.conf), :type,option=value:path,
+ftp://user:password@host/path, or a folder.
+
+  portside mount photos:2024 /mnt/photos
+  portside serve ftp photos: --addr :2121
+
+portside COMMAND --help has the options of each."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

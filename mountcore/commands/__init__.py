@@ -1,0 +1,1 @@
+"""The subcommands, one module each: ``run(argv)`` parses its own arguments and answers the exit code."""

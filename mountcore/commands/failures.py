@@ -1,0 +1,51 @@
+"""What went wrong, for people and scripts: one line and an exit code. Pure.
+
+Exit codes (rclone's where there is one): 0 done; 1 refused or failed; 2 wrong usage; 3 no such directory;
+5 the storage did not answer, or something is still to be uploaded; 7 the storage says no for good;
+130 and 143: ended by a second signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..errors import Denied, NotDirectory, NotFound, Refused, StorageError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_NO_DIRECTORY, EXIT_TRY_AGAIN, EXIT_FATAL = 1, 2, 3, 5, 7
+
+
+class UsageError(Refused):
+    """The command line itself makes no sense."""
+
+
+def leaves(problem: BaseException) -> Iterator[BaseException]:
+    """The exceptions in a group of groups; a nursery wraps even a single one."""
+    if isinstance(problem, BaseExceptionGroup):
+        for part in problem.exceptions:
+            yield from leaves(part)
+    else:
+        yield problem
+
+
+def describe(problem: BaseException) -> str:
+    """One line for people: what, and about which thing."""
+    if isinstance(problem, OSError) and problem.strerror:
+        about = problem.filename if not isinstance(problem, StorageError) else problem.path
+        text = f"{about}: {problem.strerror}" if about else problem.strerror
+    else:
+        text = str(problem) or type(problem).__name__
+    return " ".join(text.split())
+
+
+def exit_code(problem: BaseException) -> int:
+    """The exit code for a problem; see the module."""
+    match problem:
+        case UsageError():
+            return EXIT_USAGE
+        case NotFound() | NotDirectory():
+            return EXIT_NO_DIRECTORY
+        case StorageError(retriable=True):
+            return EXIT_TRY_AGAIN
+        case Denied():
+            return EXIT_FATAL
+    return EXIT_FAILED

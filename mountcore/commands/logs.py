@@ -1,0 +1,36 @@
+"""Logging and messages of the commands: to standard error, one line each."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from ..errors import Refused
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class _OneLine(logging.Formatter):
+    """A record never takes more than one line, so that logs can be read by lines; tracebacks only at debug level."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.exc_info and not logging.getLogger().isEnabledFor(logging.DEBUG):
+            record.exc_info, record.exc_text = None, None
+        return super().format(record).replace("\r", "\\r").replace("\n", "\\n")
+
+
+def set_up(level: str, verbose: int = 0) -> None:
+    """Send what the program logs to standard error from ``level`` on; ``verbose`` 1 means info, 2 debug."""
+    if level.lower() not in LEVELS:
+        raise Refused(f"--log-level: {level!r} is not one of {', '.join(LEVELS)}")
+    wanted = min(LEVELS[level.lower()], {0: logging.ERROR, 1: logging.INFO}.get(verbose, logging.DEBUG))
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(wanted)
+
+
+def say(text: str) -> None:
+    """Tell the user something about the course of things."""
+    print(f"portside: {text}", file=sys.stderr, flush=True)

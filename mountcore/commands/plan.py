@@ -1,0 +1,107 @@
+"""What a process is to serve, decided and checked as far as possible before anything is started.
+
+Used by the commands that serve: ``mount``, ``serve`` and ``gateway`` make the same plan, of one part or several.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import Refused
+from ..options import vfs_settings
+from ..remotes.conf import Config
+from ..remotes.protocol import Remote
+from ..settings import VfsSettings
+from .arguments import front_end_values, vfs_texts
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEnd:
+    """One mount or one FTP server."""
+
+    kind: str
+    """``mount`` or ``ftp``."""
+    label: str
+    """The remote as the user named it, without secrets."""
+    remote: Remote | None
+    """None for an FTP server whose users bring their own."""
+    settings: VfsSettings
+    values: Mapping[str, object]
+    """The front end's own options, parsed."""
+    mountpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that one process serves, and how it ends."""
+
+    front_ends: tuple[FrontEnd, ...]
+    drain_timeout: float | None = None
+    quiet: bool = False
+
+
+def open_config(values: Mapping[str, object]) -> Config:
+    """The user's configuration; ``--config`` names another file."""
+    return Config(Path(str(values["config"])).expanduser() if values["config"] else None)
+
+
+def as_seconds(value: object) -> float | None:
+    """A parsed duration option."""
+    return value if isinstance(value, float) else None
+
+
+def front_end(
+    kind: str, config: Config, words: str | None, own: Mapping[str, str], vfs: Mapping[str, str], mountpoint: str = ""
+) -> FrontEnd:
+    """One part of a plan from texts: the front end's ``own`` options, and those of the file system.
+
+    Opens the remote without contacting it. Raises :class:`Refused`.
+    """
+    values = front_end_values(kind, own)
+    settings = vfs_settings(vfs_texts(vfs))
+    if words is None:
+        return FrontEnd(kind, "", None, settings, values, mountpoint)
+    return FrontEnd(kind, config.label(words), config.open(words), settings, values, mountpoint)
+
+
+def check_together(front_ends: list[FrontEnd], places: list[str]) -> list[FrontEnd]:
+    """One storage has one core and so one set of options; and nothing is mounted twice in one place.
+
+    ``places`` says where each part was asked for, for messages.
+    """
+    checked: list[FrontEnd] = []
+    seen: dict[str, tuple[FrontEnd, str]] = {}
+    points: dict[str, str] = {}
+    for part, place in zip(front_ends, places, strict=True):
+        if part.mountpoint:
+            if part.mountpoint in points:
+                raise Refused(f"{place}: {part.mountpoint} is the mount point of {points[part.mountpoint]} already")
+            points[part.mountpoint] = place
+        if part.remote is not None:
+            first, first_place = seen.setdefault(part.remote.identity, (part, place))
+            if first.settings != part.settings:
+                names = ", ".join(_differences(first.settings, part.settings))
+                raise Refused(
+                    f"{place}: the same storage as {first_place} with other options ({names}); one storage has one "
+                    "cache, so give both the same, or put them into [vfs]"
+                )
+        checked.append(part)
+    return checked
+
+
+def _differences(a: VfsSettings, b: VfsSettings) -> list[str]:
+    names: list[str] = []
+    for field in dataclasses.fields(VfsSettings):
+        left, right = getattr(a, field.name), getattr(b, field.name)
+        if left != right and dataclasses.is_dataclass(left):
+            names += [
+                f"{field.name}.{inner.name}"
+                for inner in dataclasses.fields(left)
+                if getattr(left, inner.name) != getattr(right, inner.name)
+            ]
+        elif left != right:
+            names.append(field.name)
+    return names

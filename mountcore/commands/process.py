@@ -1,0 +1,300 @@
+"""A serving process from its first signal handler to its exit code. Used by ``mount``, ``serve`` and ``gateway``.
+
+    starting ──▶ serving ──▶ ending ──▶ ended
+        │           │           │
+        └─ signal   ├─ SIGINT, SIGTERM: FTP servers stop; uploads are drained; mounts are taken down; what
+           ends     │  their last closes left is drained; exit 0, or 5 with the list of what is not stored
+           at once  ├─ the last mount was unmounted from outside: the same
+                    ├─ SIGHUP: listings are forgotten, and stays serving
+                    └─ a second SIGINT or SIGTERM: everything is cancelled at once; the journal keeps what
+                       is not uploaded, and the next start takes it up
+
+Everything runs on the trio thread. A part that ends takes nothing else down with it; a part that fails ends
+the process with its error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import cast, final
+
+import trio
+
+from ..accounting import Upload, UploadState
+from ..control import Answer, Message, listening, real_path
+from ..service import Core, open_core
+from ..vfs import Vfs
+from .arguments import FRONT_ENDS, missing_library
+from .failures import EXIT_TRY_AGAIN, describe, leaves
+from .logs import say
+from .plan import FrontEnd, Plan
+from .progress import Pending, Progress
+
+log = logging.getLogger(__name__)
+
+HARD_EXIT = 5.0
+"""Seconds that a second signal leaves for unmounting before the process is ended whatever it does."""
+SHOW_EVERY = 0.2
+Show = Callable[[Pending], Awaitable[None]]
+
+
+def run(plan: Plan) -> int:
+    """Serve until told to end; answers the exit code. Raises the one problem there was, not a group of it."""
+    process = _Process(plan)
+    try:
+        trio.run(process.run)
+    except BaseExceptionGroup as group:
+        problems = [p for p in leaves(group) if not isinstance(p, trio.Cancelled)]
+        if len({str(p) for p in problems}) > 1:
+            for problem in problems[1:]:
+                log.error("%s", describe(problem))
+        if problems and all(isinstance(p, Exception) for p in problems):
+            raise problems[0] from None
+        raise
+    return process.code
+
+
+async def drain(views: Iterable[Vfs], limit: float | None, show: Show) -> tuple[Upload, ...]:
+    """Upload everything, showing how it goes; answers what could not be stored, or not within ``limit`` seconds."""
+    views = tuple(views)
+
+    async def watch() -> None:
+        while True:
+            await show(Pending.of(view.snapshot() for view in views))
+            await trio.sleep(SHOW_EVERY)
+
+    with trio.move_on_after(float("inf") if limit is None else limit):
+        async with trio.open_nursery() as watching:
+            watching.start_soon(watch)
+            async with trio.open_nursery() as draining:
+                for view in views:
+                    draining.start_soon(view.drain)
+            watching.cancel_scope.cancel()
+    await show(Pending.of(view.snapshot() for view in views))
+    uploads = [upload for view in views for upload in view.snapshot().uploads]
+    return tuple(upload for upload in uploads if upload.state not in (UploadState.HELD, UploadState.OPEN))
+
+
+@final
+class _Part:
+    """A front end of the plan, running."""
+
+    def __init__(self, front_end: FrontEnd, vfs: Vfs | None) -> None:
+        self.front_end = front_end
+        self.vfs = vfs
+        self.scope = trio.CancelScope()
+        self.control = trio.CancelScope()
+        self.ended = trio.Event()
+
+
+@final
+class _Process:
+    """See the module."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.code = 0
+        self._plan = plan
+        self._parts: list[_Part] = []
+        self._serving = False
+        self._stop = trio.Event()
+        self._requests = 0
+        self._unasked = trio.Event()
+        self._unasked.set()
+        self._core: Core | None = None
+
+    async def run(self) -> None:
+        """All of it."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._obey_signals, nursery.cancel_scope)
+            await self._serve()
+            nursery.cancel_scope.cancel()
+
+    async def _obey_signals(
+        self, everything: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            task_status.started()
+            async for signum in signals:
+                if signum == signal.SIGHUP:
+                    log.info("SIGHUP: directory listings are read anew")
+                    for view in self._core.views() if self._core else ():
+                        await view.refresh()
+                elif self._serving and not self._stop.is_set():
+                    self._stop.set()
+                else:
+                    self.code = 128 + signum
+                    self._end_by_force()
+                    everything.cancel()
+                    return
+
+    def _end_by_force(self) -> None:
+        timer = threading.Timer(HARD_EXIT, os._exit, (self.code,))
+        timer.daemon = True
+        timer.start()
+
+    async def _serve(self) -> None:
+        async with open_core() as core, trio.open_nursery() as nursery:
+            self._core = core
+            for front_end in self._plan.front_ends:
+                vfs = None
+                if front_end.remote is not None:
+                    vfs = await core.attach(front_end.remote, front_end.settings)
+                part = _Part(front_end, vfs)
+                started = await nursery.start(self._run_part, core, part, nursery)
+                self._parts.append(part)
+                self._announce(part, started)
+            self._serving = True
+            await self._stop.wait()
+            await self._finish(core)
+            nursery.cancel_scope.cancel()
+
+    def _announce(self, part: _Part, started: object) -> None:
+        if self._plan.quiet:
+            return
+        what = part.front_end
+        if what.kind == "mount":
+            say(f"mounted {what.label} at {what.mountpoint}")
+        else:
+            pairs = cast("list[tuple[str, int]]", started or [])
+            places = ", ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in pairs)
+            say(f"serving {what.label or 'the users of the auth proxy'} over FTP at {places}")
+
+    async def _run_part(
+        self, core: Core, part: _Part, nursery: trio.Nursery, *, task_status: trio.TaskStatus[object]
+    ) -> None:
+        """One front end, with its control socket if it is a mount, until it ends."""
+        what = part.front_end
+        module = FRONT_ENDS[what.kind][0]
+        try:
+            front = importlib.import_module(module)
+            serve = front.serve_mount if what.kind == "mount" else front.serve_ftp
+        except ModuleNotFoundError as problem:
+            raise missing_library(what.kind, problem) from None
+        try:
+            async with trio.open_nursery() as own:
+                if what.kind == "mount":
+                    real = real_path(what.mountpoint)
+                    begin = partial(serve, part.vfs, what.mountpoint, what.values)
+                else:
+                    begin = partial(serve, core, part.vfs, what.values)
+                value = await own.start(self._within, begin, part)
+                if what.kind == "mount":
+                    await nursery.start(self._listen, part, real)
+                task_status.started(value)
+        finally:
+            part.ended.set()
+            if not self._requests:
+                part.control.cancel()
+        if self._serving and part.vfs is not None and not self._stop.is_set():
+            await core.detach(part.vfs)
+        self._stop_if_nothing_is_left()
+
+    async def _within(
+        self, begin: Callable[..., Awaitable[None]], part: _Part, *, task_status: trio.TaskStatus[object]
+    ) -> None:
+        with part.scope:
+            await begin(task_status=task_status)
+
+    def _stop_if_nothing_is_left(self) -> None:
+        if self._serving and not self._requests and all(part.ended.is_set() for part in self._parts):
+            self._stop.set()
+
+    async def _finish(self, core: Core) -> None:
+        """Bring everything to the storage and end; see the module for the order."""
+        with Progress(quiet=self._plan.quiet) as progress:
+
+            async def show(pending: Pending) -> None:
+                progress.update(pending)
+
+            await self._end_parts("ftp")
+            await drain(core.views(), self._plan.drain_timeout, show)
+            await self._end_parts("mount")
+            left = await drain(core.views(), self._plan.drain_timeout, show)
+        with trio.move_on_after(HARD_EXIT):
+            await self._unasked.wait()
+        if left:
+            self.code = EXIT_TRY_AGAIN
+            say(f"{len(left)} files are not stored yet; they are kept, and uploaded when this remote is used again:")
+            for upload in left:
+                say(f"  {upload.path}{': ' + upload.error if upload.error else ''}")
+
+    async def _end_parts(self, kind: str) -> None:
+        for part in self._parts:
+            if part.front_end.kind == kind:
+                part.scope.cancel()
+                await part.ended.wait()
+
+    # the control socket
+
+    async def _listen(self, part: _Part, real: str, *, task_status: trio.TaskStatus[None]) -> None:
+        with part.control:
+            async with listening(real, partial(self._request, part, real)):
+                task_status.started()
+                await trio.sleep_forever()
+
+    async def _request(self, part: _Part, real: str, request: Message, answer: Answer) -> None:
+        if not self._requests:
+            self._unasked = trio.Event()
+        self._requests += 1
+        try:
+            match request.get("do"):
+                case "status":
+                    await answer({"done": self._status(part)})
+                case "unmount":
+                    await self._unmount(part, real, request, answer)
+                case other:
+                    await answer({"error": f"unknown request {other!r}; is this process an older portside?"})
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._unasked.set()
+            if part.ended.is_set():
+                part.control.cancel()
+            self._stop_if_nothing_is_left()
+
+    def _status(self, part: _Part) -> Message:
+        assert part.vfs is not None
+        s = part.vfs.snapshot()
+        return {
+            "pid": os.getpid(), "remote": part.front_end.label, "mountpoint": part.front_end.mountpoint,
+            "cached_bytes": s.cached_bytes, "open_files": s.open_files, "hits": s.hits, "misses": s.misses,
+            "downloaded_bytes": s.fetched_bytes, "uploaded_bytes": s.uploaded_bytes,
+            "uploaded_files": s.uploaded_files, "errors": s.errors,
+            "uploads": [
+                {"path": u.path, "size": u.size, "sent": u.sent, "state": u.state.value, "tries": u.tries,
+                 "error": u.error}
+                for u in s.uploads
+            ],
+        }  # fmt: skip
+
+    async def _unmount(self, part: _Part, real: str, request: Message, answer: Answer) -> None:
+        """Drain, then unmount; the mount stays when something could not be stored (unless forced) or it is busy."""
+        assert part.vfs is not None
+
+        async def show(pending: Pending) -> None:
+            await answer({"progress": pending.to_json()})
+
+        left = await drain([part.vfs], self._plan.drain_timeout, show)
+        if left and not request.get("force"):
+            await answer({"error": "not everything could be stored", "left": _listed(left)})
+            return
+        lazy = ["-z"] if request.get("lazy") else []
+        command = ["fusermount3", "-u", *lazy, "--", real]
+        result = await trio.run_process(command, check=False, capture_stdout=True, capture_stderr=True)
+        if result.returncode and not part.ended.is_set():
+            why = " ".join(result.stderr.decode(errors="replace").split())
+            await answer({"error": why or "fusermount3 failed", "busy": "busy" in why.lower()})
+            return
+        await part.ended.wait()
+        left = await drain([part.vfs], self._plan.drain_timeout, show)
+        await answer({"done": {"left": _listed(left)}})
+
+
+def _listed(uploads: Iterable[Upload]) -> list[dict[str, str]]:
+    return [{"path": upload.path, "error": upload.error} for upload in uploads]
