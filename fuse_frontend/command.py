@@ -1,0 +1,118 @@
+"""Mounting a Vfs, as the command line asks for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from mountcore.errors import Refused
+
+from .settings import OPTIONS
+
+if TYPE_CHECKING:  # loading the options must not load the mount
+    from mountcore.vfs import Vfs
+
+    from .operations import Operations
+    from .session import Session, SessionSettings
+
+__all__ = ["OPTIONS", "serve_mount"]
+
+log = logging.getLogger(__name__)
+
+FOREVER = 1e9
+"""Seconds that stand for "off" in a timeout of the kernel's."""
+
+
+async def serve_mount(
+    vfs: Vfs,
+    mountpoint: str,
+    values: Mapping[str, Any],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Mount and serve until somebody unmounts (returns) or the task is cancelled (unmounts).
+
+    ``values`` are the parsed :data:`OPTIONS`. ``task_status.started()`` comes when the mount answers. Raises
+    Refused before anything is mounted if it cannot be. Never leaves a dead mount point behind.
+    """
+    from mountcore.vfs import ORIGIN
+
+    from .invalidation import Invalidation
+    from .mountpoint import mounted_at, prepare, unmount_lazily
+    from .operations import Operations
+    from .session import SessionSettings
+
+    allow_other = bool(values["allow-other"] or values["allow-root"])
+    place = await trio.to_thread.run_sync(
+        lambda: prepare(mountpoint, allow_non_empty=values["allow-non-empty"], allow_other=allow_other)
+    )
+    lifetime = vfs.settings.tree.cache_time
+    timeout = values["attr-timeout"]
+    if timeout is None:
+        timeout = FOREVER if lifetime is None else lifetime
+    settings = SessionSettings(
+        mountpoint=place,
+        source=values["devname"] or vfs.remote.identity,
+        timeout=timeout,
+        allow_other=allow_other,
+        allow_root=values["allow-root"],
+        default_permissions=values["default-permissions"],
+        direct_io=values["direct-io"],
+        writeback=values["write-back-cache"],
+        read_only=vfs.settings.read_only,
+        max_read_ahead=values["max-read-ahead"],
+        flags=values["fuse-flag"],
+        tasks=values["fuse-tasks"],
+    )
+    operations = Operations(vfs)
+    session = _open_session(values["fuse-session"], operations, settings)
+    ORIGIN.set(session)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Invalidation(vfs, operations.inodes, session, session).run)
+            nursery.start_soon(_answer_first, settings, task_status)
+            await session.run()
+            nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(session.close)
+            if await trio.to_thread.run_sync(mounted_at, place) is not None:
+                log.info("%s is in use; it is unmounted as soon as nobody uses it", mountpoint)
+                await trio.to_thread.run_sync(unmount_lazily, place)
+            await operations.close()
+
+
+def _open_session(which: str, operations: Operations, settings: SessionSettings) -> Session:
+    from . import session_pyfuse3
+
+    if which == "pyfuse3" and not session_pyfuse3.available():
+        raise Refused("pyfuse3 can mount once in a process; give --fuse-session direct, or auto")
+    if which == "pyfuse3" or (which == "auto" and session_pyfuse3.available()):
+        return session_pyfuse3.Pyfuse3Session(operations, settings)
+    from .session_direct import DirectSession
+
+    return DirectSession(operations, settings)
+
+
+async def _answer_first(settings: SessionSettings, task_status: trio.TaskStatus[None]) -> None:
+    """Started means that the kernel has had an answer."""
+    await trio.to_thread.run_sync(_touch, settings, abandon_on_cancel=True)
+    task_status.started()
+
+
+def _touch(settings: SessionSettings) -> None:
+    from .mountpoint import mounted_at
+
+    try:
+        os.stat(settings.mountpoint)
+        there = mounted_at(settings.mountpoint)
+        if there is not None and os.geteuid() == 0:
+            # the kernel starts with 128 KiB and takes no more by the protocol; root can tell it by sysfs
+            with open(f"/sys/class/bdi/{there.device}/read_ahead_kb", "w") as knob:
+                knob.write(str(max(4, settings.max_read_ahead >> 10)))
+    except OSError as problem:
+        log.debug("read-ahead stays as it is: %s", problem)

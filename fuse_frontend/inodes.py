@@ -1,0 +1,53 @@
+"""Which nodes the kernel knows, and how often it was told of each. Used by `operations` alone.
+
+The kernel counts every name it is given (lookup, create, a readdirplus entry) and gives the count back with
+FORGET (fuse(4)). Until then an inode number must mean the same node, also after the name is gone: a SETATTR
+may follow an UNLINK.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+from mountcore.errors import Stale
+from mountcore.vfs import Node
+
+
+@final
+class Inodes:
+    """Inode number → node, for as long as the kernel holds it."""
+
+    def __init__(self, root: Node) -> None:
+        self._root = root
+        self._known: dict[int, tuple[Node, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __getitem__(self, inode: int) -> Node:
+        """The node; Stale for a number that the kernel cannot have from us."""
+        found = self._known.get(inode)
+        if found is not None:
+            return found[0]
+        if inode == self._root.inode:
+            return self._root
+        raise Stale("", f"inode {inode} is not known")
+
+    def __contains__(self, inode: int) -> bool:
+        return inode in self._known or inode == self._root.inode
+
+    def remember(self, node: Node) -> None:
+        """The kernel is told of the node once more."""
+        if node is not self._root:
+            found = self._known.get(node.inode)
+            self._known[node.inode] = (node, found[1] + 1 if found else 1)
+
+    def forget(self, inode: int, times: int) -> None:
+        """The kernel gives back ``times`` of what it was told."""
+        found = self._known.get(inode)
+        if found is None:
+            return
+        if found[1] > times:
+            self._known[inode] = (found[0], found[1] - times)
+        else:
+            del self._known[inode]

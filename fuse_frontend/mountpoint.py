@@ -1,0 +1,110 @@
+"""The place where a mount goes: what must be true of it before, and what is cleared away after a crash."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import stat
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from mountcore.errors import Refused
+
+FSTYPE = "fuse.portside"
+DEVICE = "/dev/fuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """What is mounted at a place."""
+
+    kind: str
+    device: str
+    """Major and minor number, ``0:57``."""
+
+
+def mounted_at(mountpoint: str) -> Mounted | None:
+    """The file system that is mounted exactly there, the topmost one, or None (proc(5), mountinfo)."""
+    found = None
+    with open("/proc/self/mountinfo", "rb") as lines:
+        for line in lines:
+            fields, _, rest = line.partition(b" - ")
+            _, _, device, _, place = fields.split(b" ")[:5]
+            place = re.sub(rb"\\([0-7]{3})", lambda m: bytes((int(m[1], 8),)), place)
+            if place == os.fsencode(mountpoint):
+                found = Mounted(rest.split(b" ")[0].decode(), device.decode())
+    return found
+
+
+def unmount_lazily(mountpoint: str) -> None:
+    """Take a mount away whoever uses it (umount(8) -l); quiet where there is none."""
+    tool = ["umount", "-l", "--", mountpoint] if os.geteuid() == 0 else ["fusermount3", "-uz", "--", mountpoint]
+    subprocess.run(tool, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def prepare(mountpoint: str, *, allow_non_empty: bool, allow_other: bool) -> str:
+    """Check everything that can be checked; answers the absolute path. Clears a dead mount of ours.
+
+    Raises :class:`Refused`, naming the thing and the remedy.
+    """
+    path = os.path.abspath(mountpoint)
+    if _is_dead(path):
+        dead = mounted_at(path)
+        if dead is not None and dead.kind != FSTYPE:
+            raise Refused(f"{mountpoint}: a dead mount of another program is there; unmount it: fusermount3 -uz {path}")
+        unmount_lazily(path)
+    _check_directory(path, mountpoint)
+    there = mounted_at(os.path.realpath(path))
+    if there is not None and there.kind.startswith("fuse"):
+        remedy = f"run: portside umount {path}" if there.kind == FSTYPE else f"unmount it first: umount {path}"
+        raise Refused(f"{mountpoint}: a {there.kind} file system is mounted there already; {remedy}")
+    if not allow_non_empty and os.listdir(path):
+        raise Refused(f"{mountpoint}: the directory is not empty; choose an empty one or give --allow-non-empty")
+    _check_fuse(allow_other)
+    return os.path.realpath(path)
+
+
+def _is_dead(path: str) -> bool:
+    try:
+        os.stat(path)
+    except OSError as problem:
+        return problem.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
+
+
+def _check_directory(path: str, shown: str) -> None:
+    try:
+        facts = os.stat(path)
+    except FileNotFoundError:
+        raise Refused(f"{shown}: the mount point does not exist; make it: mkdir -p {shown}") from None
+    except OSError as problem:
+        raise Refused(f"{shown}: the mount point cannot be used: {problem.strerror}") from problem
+    if not stat.S_ISDIR(facts.st_mode):
+        raise Refused(f"{shown}: the mount point is not a directory; name a directory")
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise Refused(f"{shown}: you may not write to the mount point; choose a directory of your own")
+
+
+def _check_fuse(allow_other: bool) -> None:
+    try:
+        os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise Refused(f"{DEVICE} does not exist; load it with 'modprobe fuse', in a container add the device") from None
+    except OSError as problem:
+        raise Refused(f"{DEVICE} cannot be opened: {problem.strerror}; you need the right to use FUSE") from problem
+    if os.geteuid() != 0:
+        if shutil.which("fusermount3") is None:
+            raise Refused("fusermount3 is not installed, and only root can mount without it; run: apt install fuse3")
+        if allow_other and not _user_allow_other():
+            raise Refused("--allow-other needs the line 'user_allow_other' in /etc/fuse.conf")
+
+
+def _user_allow_other() -> bool:
+    try:
+        lines = Path("/etc/fuse.conf").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.strip() == "user_allow_other" for line in lines)

@@ -1,0 +1,39 @@
+"""The seam between the operations and the kernel: what every session offers, and what it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from .invalidation import Notifier
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """How to mount."""
+
+    mountpoint: str
+    """Absolute, symlinks resolved."""
+    source: str
+    """What df shows."""
+    timeout: float
+    """Seconds that the kernel believes names (also absent ones) and attributes."""
+    allow_other: bool = False
+    allow_root: bool = False
+    default_permissions: bool = True
+    direct_io: bool = False
+    writeback: bool = False
+    read_only: bool = False
+    max_read_ahead: int = 1 << 20
+    flags: tuple[str, ...] = ()
+    tasks: int = 64
+
+
+class Session(Notifier, Protocol):
+    """A mount. Constructing one mounts; `run` serves until it is unmounted or cancelled; `close` ends it."""
+
+    async def run(self) -> None:
+        """Serve requests until cancelled, or until somebody else unmounts."""
+
+    def close(self) -> None:
+        """Unmount, lazily where the mount is in use. Idempotent."""

@@ -1,0 +1,337 @@
+"""A session through pyfuse3 and libfuse: the default, and the measure of correctness for the other one.
+
+pyfuse3 keeps its state in the module: one mount in a process. Its types stay in this file.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+import select
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, ParamSpec, TypeVar, final
+
+import pyfuse3
+import trio
+
+from mountcore.errors import Refused
+from mountcore.vfs import Node
+
+from .operations import Operations
+from .session import SessionSettings
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+FAST_WAIT_VERSIONS = ("3.4.", "3.5.")
+"""Releases whose request loop was read, and measured with, :func:`_fast_wait`."""
+
+_taken = False
+
+
+def available() -> bool:
+    """Whether this process may still mount through pyfuse3."""
+    return not _taken
+
+
+def _answering(operation: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Every OSError becomes the kernel's errno; anything else is a defect, logged, and EIO."""
+
+    @functools.wraps(operation)
+    async def answer(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await operation(*args, **kwargs)
+        except OSError as problem:
+            raise pyfuse3.FUSEError(problem.errno or errno.EIO) from None
+        except pyfuse3.FUSEError:
+            raise
+        except Exception:
+            log.exception("a request of the kernel failed in a way that nobody foresaw")
+            raise pyfuse3.FUSEError(errno.EIO) from None
+
+    return answer
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+class _Bridge(pyfuse3.Operations):
+    """pyfuse3's requests as calls of :class:`Operations`."""
+
+    supports_dot_lookup = True
+
+    def __init__(self, operations: Operations, settings: SessionSettings) -> None:
+        super().__init__()
+        self.enable_writeback_cache = settings.writeback
+        self._ops = operations
+        self._handles = operations.handles
+        self._timeout = settings.timeout
+        self._direct = settings.direct_io
+        self._negative = pyfuse3.EntryAttributes()
+        self._negative.st_ino = 0
+        self._negative.entry_timeout = settings.timeout
+
+    def _entry(self, node: Node) -> Any:
+        facts = self._ops.attributes(node)
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = facts.inode
+        entry.st_mode = facts.mode
+        entry.st_nlink = facts.nlink
+        entry.st_uid, entry.st_gid = facts.uid, facts.gid
+        entry.st_size = facts.size
+        entry.st_blksize = 4096
+        entry.st_blocks = (facts.size + 511) // 512
+        entry.st_atime_ns, entry.st_mtime_ns, entry.st_ctime_ns = facts.atime_ns, facts.mtime_ns, facts.ctime_ns
+        entry.entry_timeout = entry.attr_timeout = self._timeout
+        return entry
+
+    def _told(self, node: Node) -> Any:
+        entry = self._entry(node)
+        self._ops.told(node)
+        return entry
+
+    @_answering
+    async def lookup(self, parent: int, name: bytes, ctx: Any) -> Any:
+        try:
+            return self._told(await self._ops.lookup(parent, _text(name)))
+        except FileNotFoundError:
+            if self._timeout:
+                return self._negative
+            raise
+
+    async def forget(self, inodes: Sequence[tuple[int, int]]) -> None:
+        for inode, times in inodes:
+            self._ops.inodes.forget(inode, times)
+
+    @_answering
+    async def getattr(self, inode: int, ctx: Any) -> Any:
+        return self._entry(self._ops.inodes[inode])
+
+    @_answering
+    async def setattr(self, inode: int, attr: Any, fields: Any, fh: int | None, ctx: Any) -> Any:
+        node = await self._ops.setattr(
+            inode,
+            fh,
+            size=attr.st_size if fields.update_size else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        return self._entry(node)
+
+    @_answering
+    async def readlink(self, inode: int, ctx: Any) -> bytes:
+        return os.fsencode(await self._ops.readlink(inode))
+
+    @_answering
+    async def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: Any) -> Any:
+        return self._told(await self._ops.mknod(parent, _text(name), mode))
+
+    @_answering
+    async def mkdir(self, parent: int, name: bytes, mode: int, ctx: Any) -> Any:
+        return self._told(await self._ops.mkdir(parent, _text(name)))
+
+    @_answering
+    async def unlink(self, parent: int, name: bytes, ctx: Any) -> None:
+        await self._ops.unlink(parent, _text(name))
+
+    @_answering
+    async def rmdir(self, parent: int, name: bytes, ctx: Any) -> None:
+        await self._ops.rmdir(parent, _text(name))
+
+    @_answering
+    async def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int, ctx: Any) -> None:
+        await self._ops.rename(parent, _text(name), new_parent, _text(new_name), flags)
+
+    async def symlink(self, parent: int, name: bytes, target: bytes, ctx: Any) -> Any:
+        raise pyfuse3.FUSEError(errno.EPERM)  # symlink(2): the file system does not support symbolic links
+
+    async def link(self, inode: int, new_parent: int, new_name: bytes, ctx: Any) -> Any:
+        raise pyfuse3.FUSEError(errno.EPERM)  # link(2): the file system does not support hard links
+
+    @_answering
+    async def statfs(self, ctx: Any) -> Any:
+        room = await self._ops.statfs()
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = 4096
+        data.f_blocks = room.total // 4096
+        data.f_bfree = data.f_bavail = room.free // 4096
+        data.f_files = data.f_ffree = data.f_favail = room.files
+        data.f_namemax = 255
+        return data
+
+    async def access(self, inode: int, mode: int, ctx: Any) -> bool:
+        return True  # asked only without default_permissions: everybody who may use the mount may do everything
+
+    async def getxattr(self, inode: int, name: bytes, ctx: Any) -> bytes:
+        # ENOSYS is remembered by the kernel, which would else ask for security.capability before every write
+        raise pyfuse3.FUSEError(errno.ENOSYS)
+
+    async def listxattr(self, inode: int, ctx: Any) -> list[bytes]:
+        raise pyfuse3.FUSEError(errno.ENOSYS)
+
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: Any) -> None:
+        raise pyfuse3.FUSEError(errno.ENOSYS)
+
+    async def removexattr(self, inode: int, name: bytes, ctx: Any) -> None:
+        raise pyfuse3.FUSEError(errno.ENOSYS)
+
+    # directories
+
+    @_answering
+    async def opendir(self, inode: int, ctx: Any) -> int:
+        number = await self._ops.opendir(inode)
+        self._directories[number] = inode
+        return number
+
+    @functools.cached_property
+    def _directories(self) -> dict[int, int]:
+        return {}
+
+    @_answering
+    async def readdir(self, fh: int, start: int, token: Any) -> None:
+        entries = await self._ops.entries(fh, self._directories[fh], start)
+        told, make, reply = self._ops.told, self._entry, pyfuse3.readdir_reply
+        for place in range(start, len(entries)):
+            node = entries[place]
+            if not node.linked:
+                continue
+            name = node.name.encode("utf-8", "surrogateescape")
+            if not reply(token, name, make(node), place + 1):
+                break
+            told(node)
+
+    async def releasedir(self, fh: int) -> None:
+        self._directories.pop(fh, None)
+        self._ops.releasedir(fh)
+
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        """Names are at the remote, or in the journal, when the call that changed them returns."""
+
+    # files
+
+    def _info(self, handle: int, keep_cache: bool) -> Any:
+        return pyfuse3.FileInfo(fh=handle, keep_cache=keep_cache, direct_io=self._direct)
+
+    @_answering
+    async def open(self, inode: int, flags: int, ctx: Any) -> Any:
+        opened = await self._ops.open(inode, flags)
+        return self._info(opened.handle, opened.keep_cache)
+
+    @_answering
+    async def create(self, parent: int, name: bytes, mode: int, flags: int, ctx: Any) -> Any:
+        opened, node = await self._ops.create(parent, _text(name), flags)
+        return self._info(opened.handle, opened.keep_cache), self._told(node)
+
+    async def read(self, fh: int, offset: int, size: int) -> bytes:
+        try:
+            handle = self._handles[fh]
+            data = handle.try_read(offset, size)
+            return data if data is not None else await handle.read(offset, size)
+        except OSError as problem:
+            raise pyfuse3.FUSEError(problem.errno or errno.EIO) from None
+
+    async def write(self, fh: int, offset: int, data: bytes) -> int:
+        try:
+            handle = self._handles[fh]
+            written = handle.try_write(offset, data)
+            return written if written is not None else await handle.write(offset, data)
+        except OSError as problem:
+            raise pyfuse3.FUSEError(problem.errno or errno.EIO) from None
+
+    @_answering
+    async def flush(self, fh: int) -> None:
+        await self._handles[fh].flush()
+
+    @_answering
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._handles[fh].fsync()
+
+    @_answering
+    async def release(self, fh: int) -> None:
+        await self._ops.release(fh)
+
+
+@final
+class Pyfuse3Session:
+    """The one pyfuse3 mount of this process. See :class:`~fuse_frontend.session.Session`."""
+
+    def __init__(self, operations: Operations, settings: SessionSettings) -> None:
+        global _taken
+        options = {f"fsname={settings.source.replace(',', '_')}", "subtype=portside", *settings.flags}
+        if settings.allow_other or settings.allow_root:
+            options.add("allow_other")
+        if settings.default_permissions:
+            options.add("default_permissions")
+        if settings.read_only:
+            options.add("ro")
+        before = set(_fuse_descriptors())
+        try:
+            pyfuse3.init(_Bridge(operations, settings), settings.mountpoint, options)
+        except RuntimeError as problem:
+            raise Refused(f"{settings.mountpoint}: mounting failed: {problem}; see the messages above") from problem
+        _taken = True
+        self._settings = settings
+        self._closed = False
+        descriptors = [fd for fd in _fuse_descriptors() if fd not in before]
+        if pyfuse3.__version__.startswith(FAST_WAIT_VERSIONS) and len(descriptors) == 1:
+            setattr(pyfuse3, "_wait_fuse_readable", _fast_wait(descriptors[0]))  # noqa: B010 - not in its stubs
+
+    async def run(self) -> None:
+        await pyfuse3.main(max_tasks=self._settings.tasks)
+
+    def close(self) -> None:
+        global _taken
+        if not self._closed:
+            self._closed = True
+            pyfuse3.close(unmount=True)
+            _taken = False
+
+    def invalidate_inode(self, inode: int, *, attributes_only: bool) -> None:
+        pyfuse3.invalidate_inode(inode, attributes_only)
+
+    def invalidate_entry(self, parent: int, name: str) -> None:
+        pyfuse3.invalidate_entry(parent, name.encode("utf-8", "surrogateescape"))
+
+
+def _fuse_descriptors() -> list[int]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") == "/dev/fuse":
+                found.append(int(name))
+        except OSError:
+            continue
+    return found
+
+
+def _fast_wait(descriptor: int) -> Callable[[], Awaitable[bool]]:
+    """pyfuse3's wait for the next request, without two trips through the scheduler for each.
+
+    Stock pyfuse3 takes a lock and waits in epoll for every request: 6 system calls, and 2–3 times the time of
+    a small operation. This one polls first and sleeps only when there is nothing. After a sleep it polls
+    again: another task may have taken the request that the sleep was for, and a receive would then block the
+    thread, for the descriptor is a blocking one. Every 64th time it sleeps anyway, so that other tasks run.
+    """
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    lock = trio.Lock()
+    count = 0
+
+    async def wait() -> bool:
+        nonlocal count
+        count += 1
+        if count & 63 and poll.poll(0):
+            return True
+        try:
+            async with lock:
+                while True:
+                    await trio.lowlevel.wait_readable(descriptor)
+                    if poll.poll(0):
+                        return True
+        except trio.ClosedResourceError:
+            return False
+
+    return wait

@@ -1,0 +1,55 @@
+"""The options of a mount, as users see them; names and meanings are rclone's. Imports no library of the mount."""
+
+from __future__ import annotations
+
+from mountcore.errors import Refused
+from mountcore.options import Option, boolean, integer
+from mountcore.quantity import parse_duration, parse_size
+
+SESSIONS = ("auto", "pyfuse3", "direct")
+FLAGS = frozenset(
+    {"suid", "nosuid", "dev", "nodev", "exec", "noexec", "atime", "noatime", "diratime", "nodiratime", "sync", "async",
+     "dirsync", "ro", "rw"}
+)  # fmt: skip
+"""What ``-o`` may hand to the kernel besides options that have a name of their own."""
+
+
+def _session(text: str) -> str:
+    if text not in SESSIONS:
+        raise Refused(f"{text!r} is not one of {', '.join(SESSIONS)}")
+    return text
+
+
+def _timeout(text: str) -> float | None:
+    """``auto`` is None: as long as a directory listing is believed."""
+    if text.strip().lower() == "auto":
+        return None
+    value = parse_duration(text)
+    return 1e9 if value is None else value
+
+
+def _flags(text: str) -> tuple[str, ...]:
+    words = tuple(word for word in text.split(",") if word)
+    for word in words:
+        if word not in FLAGS:
+            raise Refused(f"{word!r} is not a mount flag that is handed on; known: {', '.join(sorted(FLAGS))}")
+    return words
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("allow-other", "false", "Let other users use the mount", boolean, flag=True),
+    Option("allow-root", "false", "Let root use the mount of an ordinary user (implies --allow-other)", boolean,
+           flag=True),
+    Option("allow-non-empty", "false", "Mount over a directory that is not empty", boolean, flag=True),
+    Option("default-permissions", "true", "The kernel checks owner and mode bits", boolean, flag=True),
+    Option("attr-timeout", "auto", "How long the kernel believes names and attributes; auto: --dir-cache-time",
+           _timeout, "DURATION"),
+    Option("max-read-ahead", "1Mi", "How far the kernel reads ahead (raising it over 128Ki needs root)",
+           lambda text: parse_size(text) or 0, "SIZE"),
+    Option("direct-io", "false", "The kernel keeps no file content", boolean, flag=True),
+    Option("write-back-cache", "false", "The kernel gathers small writes", boolean, flag=True),
+    Option("devname", "", "What df and mount show as the source; default: the remote", str, "NAME"),
+    Option("fuse-flag", "", "Flags for the kernel, separated by commas, like noatime,nosuid", _flags, "FLAGS"),
+    Option("fuse-session", "auto", f"How to talk to the kernel: {', '.join(SESSIONS)}", _session, "WHICH"),
+    Option("fuse-tasks", "64", "Requests in work at once", integer(1, 1024), "N"),
+)  # fmt: skip
