@@ -74,7 +74,7 @@ class Listings:
         text = json.dumps([time.time() - age, rows], ensure_ascii=True, separators=(",", ":"))
         if self._cache is not None:
             try:
-                self._cache.set("/" + directory, text)
+                self._cache.set(_key(directory), text)
             except (sqlite3.Error, OSError) as problem:
                 log.info("a listing could not be remembered: %s", problem)
             finally:
@@ -85,7 +85,7 @@ class Listings:
         if self._cache is None:
             return None
         try:
-            text = self._cache.get("/" + directory)
+            text = self._cache.get(_key(directory))
             if text is None:
                 return None
             saved, rows = json.loads(text)
@@ -101,7 +101,7 @@ class Listings:
         """The directory is gone."""
         if self._cache is not None:
             try:
-                self._cache.delete("/" + directory)
+                self._cache.delete(_key(directory))
             except (sqlite3.Error, OSError) as problem:
                 log.info("a listing could not be forgotten: %s", problem)
 
@@ -109,3 +109,8 @@ class Listings:
         """Close the store."""
         if self._cache is not None:
             self._cache.close()
+
+
+def _key(directory: str) -> str:
+    """ASCII, whatever bytes a name is made of."""
+    return json.dumps("/" + directory)

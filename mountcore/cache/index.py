@@ -79,6 +79,19 @@ class Row:
 _COLUMNS = "id, path, size, mtime_ns, spans, base, attempt, dirty, promise, atime, tries, error"
 
 
+def _bytes(name: str) -> bytes:
+    """A name as ``CAST(? AS TEXT)`` takes it: one of the kernel's need not be UTF-8, and is kept all the same."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _path_or_none(path: str | None) -> bytes | None:
+    return None if path is None else _bytes(path)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
 def _pack(version: Version | None) -> str | None:
     if version is None:
         return None
@@ -107,6 +120,7 @@ class Index:
         self._reserved = self._reserve.exists() and self._reserve.stat().st_blocks * 512 >= RESERVE
         fresh = not path.exists()
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.text_factory = _text
         os.chmod(path, 0o600)
         run = self._db.execute
         run("PRAGMA journal_mode = WAL")
@@ -139,7 +153,7 @@ class Index:
         if value is None:
             self._write(("DELETE FROM facts WHERE key = ?", (key,)))
         else:
-            self._write(("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value)))
+            self._write(("INSERT OR REPLACE INTO facts VALUES (?, CAST(? AS TEXT))", (key, _bytes(value))))
 
     # items
 
@@ -149,9 +163,9 @@ class Index:
             self._write(
                 (
                     "INSERT INTO items (path, size, mtime_ns, spans, held, base, attempt, dirty, promise, atime)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (row.path, row.size, row.mtime_ns, row.spans.encode(), row.spans.total, _pack(row.base),
-                     _pack(row.attempt), row.dirty, row.promise, row.atime),
+                    " VALUES (CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (_path_or_none(row.path), row.size, row.mtime_ns, row.spans.encode(), row.spans.total,
+                     _pack(row.base), _pack(row.attempt), row.dirty, row.promise, row.atime),
                 )
             )
         )  # fmt: skip
@@ -162,7 +176,8 @@ class Index:
 
     def by_path(self, path: str) -> Row | None:
         """The item of that name."""
-        found = self._db.execute(f"SELECT {_COLUMNS} FROM items WHERE path = ?", (path,)).fetchone()  # noqa: S608
+        query = f"SELECT {_COLUMNS} FROM items WHERE path = CAST(? AS TEXT)"  # noqa: S608
+        found = self._db.execute(query, (_bytes(path),)).fetchone()
         return _row(found) if found else None
 
     def dirty(self) -> tuple[list[Row], list[ItemId]]:
@@ -188,10 +203,14 @@ class Index:
         """Rename every item below the directory ``old``; one that has such a name already loses it."""
         # "0" is the character after "/": the half-open range of all names below a directory
         self._write(
-            ("UPDATE items SET path = NULL WHERE path >= ? AND path < ?", (new + "/", new + "0")),
             (
-                "UPDATE items SET path = ? || substr(path, ?) WHERE path >= ? AND path < ?",
-                (new, len(old) + 1, old + "/", old + "0"),
+                "UPDATE items SET path = NULL WHERE path >= CAST(? AS TEXT) AND path < CAST(? AS TEXT)",
+                (_bytes(new + "/"), _bytes(new + "0")),
+            ),
+            (
+                "UPDATE items SET path = CAST(? || substr(CAST(path AS BLOB), ?) AS TEXT)"
+                " WHERE path >= CAST(? AS TEXT) AND path < CAST(? AS TEXT)",
+                (_bytes(new), len(_bytes(old)) + 1, _bytes(old + "/"), _bytes(old + "0")),
             ),
         )
 
@@ -327,14 +346,14 @@ _Statement = tuple[str, tuple[Any, ...]]
 def _update(row: Row) -> _Statement:
     return (
         "UPDATE items SET size=?, mtime_ns=?, spans=?, held=?, base=?, attempt=?, dirty=?, promise=?, atime=?,"
-        " tries=?, error=? WHERE id=?",
+        " tries=?, error=CAST(? AS TEXT) WHERE id=?",
         (row.size, row.mtime_ns, row.spans.encode(), row.spans.total, _pack(row.base), _pack(row.attempt),
-         row.dirty, row.promise, row.atime, row.tries, row.error, row.id),
+         row.dirty, row.promise, row.atime, row.tries, _bytes(row.error), row.id),
     )  # fmt: skip
 
 
 def _link(item: ItemId, path: str | None) -> list[_Statement]:
-    take: list[_Statement] = [("UPDATE items SET path = ? WHERE id = ?", (path, item))]
+    take: list[_Statement] = [("UPDATE items SET path = CAST(? AS TEXT) WHERE id = ?", (_path_or_none(path), item))]
     if path is not None:
-        take.insert(0, ("UPDATE items SET path = NULL WHERE path = ? AND id <> ?", (path, item)))
+        take.insert(0, ("UPDATE items SET path = NULL WHERE path = CAST(? AS TEXT) AND id <> ?", (_bytes(path), item)))
     return take

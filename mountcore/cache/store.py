@@ -42,7 +42,7 @@ TRASH_BATCH = 64
 def store_directory(cache_dir: Path, identity: str) -> Path:
     """Where the cache of a remote lives; readable, and different for different identities."""
     words = re.sub(r"[^A-Za-z0-9.@_-]+", "_", identity).strip("_")[:60]
-    return cache_dir / f"{words}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    return cache_dir / f"{words}-{hashlib.sha256(os.fsencode(identity)).hexdigest()[:12]}"
 
 
 def boot_id() -> str:
