@@ -1,0 +1,130 @@
+"""Runs every test of this folder through every door; what a door cannot express is deselected and listed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from model.live import live_core
+from model.storage import Content, content_of_folder, content_of_remote
+
+from mountcore.remotes.memory import Memory
+from mountcore.remotes.registry import open_remote
+from mountcore.settings import CacheSettings, VfsSettings
+
+from .doors import Ability, Door, VfsDoor, walk
+
+NEVER = 3600.0
+"""Seconds: nothing is uploaded before the test drains."""
+
+
+def vfs_over_memory(stack: ExitStack, place: Path) -> Door:
+    """Everything the test does happens before the first upload."""
+    core = stack.enter_context(live_core())
+    remote = Memory()
+    settings = VfsSettings(cache=CacheSettings(directory=place / "cache", write_back=NEVER))
+    vfs = core.attach(remote, settings)
+    return VfsDoor(core, vfs, lambda base: core.call(content_of_remote_below, remote, base))
+
+
+async def content_of_remote_below(remote: Memory, base: str) -> Content:
+    """Paths relative to ``base``."""
+    return {path[len(base) + 1 :]: data for path, data in (await content_of_remote(remote, base)).items()}
+
+
+def vfs_over_a_folder(stack: ExitStack, place: Path) -> Door:
+    """Every close uploads before it returns."""
+    core = stack.enter_context(live_core())
+    (place / "store").mkdir()
+    remote = open_remote("local", {}, str(place / "store"))
+    vfs = core.attach(remote, VfsSettings(cache=CacheSettings(directory=place / "cache", write_back=0)))
+    return VfsDoor(core, vfs, lambda base: content_of_folder(place / "store" / base))
+
+
+DOORS: dict[str, tuple[frozenset[Ability], Callable[[ExitStack, Path], Door]]] = {
+    "vfs-memory": (VfsDoor.lacks, vfs_over_memory),
+    "vfs-folder": (VfsDoor.lacks, vfs_over_a_folder),
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the mark that says what a test needs."""
+    config.addinivalue_line("markers", "needs(*abilities): what a door must be able to express for this test")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test, all doors."""
+    if "door_name" in metafunc.fixturenames:
+        metafunc.parametrize("door_name", list(DOORS), scope="session")
+
+
+LEFT_OUT = pytest.StashKey[dict[str, dict[Ability, list[str]]]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what a door cannot express, and remember why."""
+    left_out: dict[str, dict[Ability, list[str]]] = defaultdict(lambda: defaultdict(list))
+    gone: list[pytest.Item] = []
+    for item in items:
+        name = getattr(item, "callspec", None) and item.callspec.params.get("door_name")  # type: ignore[attr-defined]
+        needs = {ability for mark in item.iter_markers("needs") for ability in mark.args}
+        if name in DOORS and (missing := needs & DOORS[name][0]):
+            gone.append(item)
+            for ability in missing:
+                left_out[name][ability].append(item.name)
+    if gone:
+        items[:] = [item for item in items if item not in gone]
+        config.hook.pytest_deselected(items=gone)
+    config.stash[LEFT_OUT] = left_out
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The one place that says which tests a door does not run, and why."""
+    for name, reasons in sorted(config.stash.get(LEFT_OUT, {}).items()):
+        for ability, tests in reasons.items():
+            terminalreporter.write_line(f"door {name} cannot {ability.value}: left out {', '.join(sorted(tests))}")
+
+
+class _OpenDoors:
+    def __init__(self, factory: pytest.TempPathFactory) -> None:
+        self.stack = ExitStack()
+        self._factory = factory
+        self._open: dict[str, Door] = {}
+
+    def get(self, name: str) -> Door:
+        if name not in self._open:
+            self._open[name] = DOORS[name][1](self.stack, self._factory.mktemp(name))
+        return self._open[name]
+
+
+@pytest.fixture(scope="session")
+def open_doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_OpenDoors]:
+    """Doors are opened at first use and closed at the end."""
+    doors = _OpenDoors(tmp_path_factory)
+    with doors.stack:
+        yield doors
+
+
+@pytest.fixture
+def door(door_name: str, open_doors: _OpenDoors, request: pytest.FixtureRequest) -> Iterator[Door]:
+    """A door into an empty directory. Afterwards everything is uploaded, and then the storage holds, byte for
+    byte, what the door showed before, and the door shows it again when it asks the storage anew."""
+    found = open_doors.get(door_name)
+    found.base = ""
+    place = f"t{abs(hash(request.node.nodeid)):x}"
+    found.mkdir(place)
+    found.base = place
+    failed = request.session.testsfailed
+    yield found
+    if request.session.testsfailed > failed:
+        found.base = ""
+        return
+    shown = walk(found)
+    found.drain()
+    assert found.stored() == shown, "the storage does not hold what the door showed"
+    found.forget()
+    assert walk(found) == shown, "the door shows something else once it asks the storage"
+    found.base = ""
