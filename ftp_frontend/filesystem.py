@@ -1,0 +1,283 @@
+"""The file system of one login: paths as the client writes them, and what the commands ask of the core.
+
+Two classes, one for each side of the bridge. `Storage` belongs to the trio thread: every method is one trip
+into the core for one FTP command. `FileSystem` belongs to the session's thread: it keeps the working
+directory and turns what the client wrote into a path, lexically and without asking anybody.
+
+A path is ``/``-rooted here and relative for the core. Nothing can name what is outside the root: ``..`` is
+resolved in the text before the core sees it, and a symbolic link leads only to what the root holds as well.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from mountcore.errors import Exists, IsDirectory, NotDirectory, NotFound, StorageError, Unsupported
+from mountcore.remotes.protocol import Kind
+from mountcore.stage import Publish, Stage
+from mountcore.vfs import Attributes, Handle, Node, OpenFlags, StatFs, Vfs
+
+from .library import AbstractedFS
+
+LINKS = 20
+"""Symbolic links that are followed for one path; more are taken for a loop."""
+STEP = 8 << 20
+"""Bytes of an upload between two reports to the core."""
+BATCH = 256
+"""Directory entries that are looked at in one trip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A directory entry. ``attributes`` are those of what a symbolic link leads to, if it leads anywhere."""
+
+    name: str
+    attributes: Attributes
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file that is open for reading."""
+
+    handle: Handle
+    size: int
+    offset: int
+    present: int
+    """Up to here its bytes are in the cache file already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """An upload that may begin."""
+
+    stage: Stage
+    parent: Node
+    name: str
+    size: int
+    """Of the file that has the name now; 0 if there is none."""
+    room: int
+    """Bytes that may be written before asking again."""
+
+
+@final
+class Storage:
+    """The core, as one login sees it. On the trio thread only; raises the errors of the core."""
+
+    def __init__(self, vfs: Vfs, *, acknowledge_remote: bool = False) -> None:
+        self.vfs = vfs
+        self._acknowledge_remote = acknowledge_remote
+
+    # finding
+
+    async def resolve(self, path: str) -> Node:
+        """The node of a path; symbolic links are followed."""
+        return await self._follow(path, follow_last=True)
+
+    async def _follow(self, path: str, *, follow_last: bool) -> Node:
+        names = [name for name in path.split("/") if name]
+        node, links = self.vfs.root, 0
+        while names:
+            name = names.pop(0)
+            child = await self.vfs.lookup(node, name)
+            if child.kind is Kind.SYMLINK and (names or follow_last):
+                links += 1
+                if links > LINKS:
+                    raise NotFound(path, "too many symbolic links")
+                names = [*self._led_to(child, path), *names]
+                node = self.vfs.root
+            else:
+                node = child
+        return node
+
+    def _led_to(self, link: Node, path: str) -> list[str]:
+        """Where a link leads, in names from the root; what is outside the root is not there."""
+        if link.target.startswith("/"):
+            raise NotFound(path, "a symbolic link to an absolute path")
+        here = link.parent.path() if link.parent is not None else ""
+        place = posixpath.normpath(posixpath.join(here, link.target))
+        if place == ".." or place.startswith("../"):
+            raise NotFound(path, "a symbolic link to a place outside")
+        return [name for name in place.split("/") if name not in ("", ".")]
+
+    async def _place(self, path: str) -> tuple[Node, str]:
+        """The directory of a path and the name in it, for commands that change names."""
+        directory, _, name = path.strip("/").rpartition("/")
+        if not name:
+            raise Exists("", "the root directory")
+        parent = await self.resolve(directory)
+        if parent.kind is not Kind.DIRECTORY:
+            raise NotDirectory(directory)
+        return parent, name
+
+    async def stat(self, path: str) -> Attributes:
+        """Attributes of a path; links followed."""
+        return self.vfs.attributes(await self.resolve(path))
+
+    async def entry(self, path: str) -> Found:
+        """A path as an entry of its directory; the root has the name "/"."""
+        return await self._found(posixpath.basename(path) or "/", await self._follow(path, follow_last=False))
+
+    async def directory(self, path: str) -> Node:
+        """The node of a directory; NotDirectory for anything else."""
+        node = await self.resolve(path)
+        if node.kind is not Kind.DIRECTORY:
+            raise NotDirectory(path)
+        return node
+
+    async def listing(self, path: str) -> list[tuple[str, Node]]:
+        """Names and nodes of a directory, unsorted; NotDirectory for anything else."""
+        node = await self.directory(path)
+        return [(child.name, child) for child in await self.vfs.children(node)]
+
+    async def details(self, entries: Sequence[tuple[str, Node]]) -> list[Found]:
+        """Attributes of entries of a listing; those that have gone meanwhile are left out."""
+        return [await self._found(name, node) for name, node in entries if node.linked]
+
+    async def _found(self, name: str, node: Node) -> Found:
+        if node.kind is not Kind.SYMLINK:
+            return Found(name, self.vfs.attributes(node))
+        try:
+            leads_to = await self.resolve(node.path())
+        except (StorageError, OSError):
+            leads_to = node
+        return Found(name, self.vfs.attributes(leads_to), node.target)
+
+    # reading
+
+    async def open(self, path: str, offset: int) -> Opened:
+        """Open a file for reading from ``offset``. Does not wait for its bytes."""
+        node = await self.resolve(path)
+        if node.kind is Kind.DIRECTORY:
+            raise IsDirectory(path)
+        handle = await self.vfs.open(node, OpenFlags.READ)
+        present = offset
+        if handle.fileno() >= 0 and handle.try_read(offset, 1):
+            present = await handle.lease(offset, STEP)
+        return Opened(handle, handle.size, offset, present)
+
+    # writing
+
+    async def stage(self, path: str) -> Staged:
+        """Begin an upload to a path, after making sure that it can have a file."""
+        parent, name = await self._place(path)
+        try:
+            found = await self.vfs.lookup(parent, name)
+            if found.kind is Kind.SYMLINK:
+                found = await self.resolve(path)
+                if found.parent is not None:
+                    parent, name = found.parent, found.name
+        except FileNotFoundError:
+            found = None
+        if found is not None and found.kind is Kind.DIRECTORY:
+            raise IsDirectory(path)
+        stage = await self.vfs.stage()
+        try:
+            await stage.reserve(STEP)
+        except BaseException:
+            await stage.discard()
+            raise
+        size = self.vfs.attributes(found).size if found is not None else 0
+        return Staged(stage, parent, name, size, STEP)
+
+    async def more(self, stage: Stage, start: int, stop: int) -> int:
+        """Bytes ``start`` to ``stop`` were written; answers up to where more may be, once there is room for it."""
+        stage.wrote(start, stop)
+        await stage.reserve(STEP)
+        return STEP
+
+    async def commit(self, staged: Staged, size: int, how: Publish, offset: int) -> None:
+        """Publish an upload; afterwards it is journalled and synced (or, where so set, at the remote)."""
+        try:
+            node = await staged.stage.commit(staged.parent, staged.name, size=size, how=how, offset=offset)
+        except BaseException:
+            await staged.stage.discard()
+            raise
+        if self._acknowledge_remote:
+            await self._settled(node)
+
+    async def _settled(self, node: Node) -> None:
+        """Return when the remote has what was written."""
+        path = node.path()
+        for upload in await self.vfs.drain():
+            if upload.path == path:
+                raise StorageError(path, str(upload.error or "the storage did not take it"))
+
+    async def unused_name(self, directory: str, prefix: str) -> str:
+        """A path in ``directory`` that no file has, for STOU."""
+        while True:
+            path = posixpath.join(directory, f"{prefix}{secrets.token_hex(4)}")
+            try:
+                await self.resolve(path)
+            except FileNotFoundError:
+                return path
+
+    # changing names
+
+    async def mkdir(self, path: str) -> None:
+        """Make a directory."""
+        await self.vfs.mkdir(*await self._place(path))
+
+    async def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        await self.vfs.rmdir(*await self._place(path))
+
+    async def remove(self, path: str) -> None:
+        """Remove a file, or a link itself."""
+        await self.vfs.unlink(*await self._place(path))
+
+    async def rename(self, source: str, target: str) -> None:
+        """Rename, replacing a file of the new name."""
+        await self.vfs.rename(*await self._place(source), *await self._place(target))
+
+    async def exists(self, path: str) -> None:
+        """Raise NotFound if there is nothing of the name."""
+        await self._follow(path, follow_last=False)
+
+    async def set_mtime(self, path: str, mtime_ns: int) -> int:
+        """Set the modification time; answers what it is now."""
+        node = await self.resolve(path)
+        await self.vfs.set_mtime(node, mtime_ns)
+        return self.vfs.attributes(node).mtime_ns
+
+    async def chmod(self, path: str, mode: int) -> None:
+        """Succeed if the bits are these already; there is no storage that keeps others."""
+        if self.vfs.attributes(await self.resolve(path)).mode & 0o7777 != mode:
+            raise Unsupported(path, "this storage keeps no permission bits")
+
+    async def statfs(self) -> StatFs:
+        """Room."""
+        return await self.vfs.statfs()
+
+
+class FileSystem(AbstractedFS):  # type: ignore[misc]
+    """Paths of one session. ``root`` and fs paths are ``/``-rooted, the same as the client's own."""
+
+    cwd: str
+
+    def __init__(self, root: str, cmd_channel: object) -> None:
+        super().__init__("/", cmd_channel)
+        self.cwd = posixpath.normpath("/" + root.lstrip("/"))
+
+    def ftpnorm(self, ftppath: str) -> str:
+        """What the client wrote, absolute and without ``.``, ``..`` and doubled slashes."""
+        path = posixpath.normpath(posixpath.join("/", self.cwd, ftppath))
+        return "/" + path.lstrip("/")
+
+    def ftp2fs(self, ftppath: str) -> str:
+        return self.ftpnorm(ftppath)
+
+    def fs2ftp(self, fspath: str) -> str:
+        return fspath
+
+    def validpath(self, path: str) -> bool:
+        """Whether a name can be written in a reply or a listing; that it is inside is so by construction."""
+        return not any(c in path for c in "\r\n\0")
+
+    def realpath(self, path: str) -> str:
+        return path
+

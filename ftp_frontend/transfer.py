@@ -1,0 +1,565 @@
+"""Data connections: bytes between a client and the cache file, without the core in between.
+
+Used by the session, in its thread. A `Download` sends what the core has leased to it (``sendfile`` where
+neither TLS nor ASCII stands in between), asks for the next window early, and parks the connection when it
+comes to the end of what is there. An `Upload` writes straight into a staged file, reports what it wrote and
+asks for more room in steps, and parks when there is none. While a connection is parked, nothing of the
+session waits: the control connection answers.
+
+What becomes of an upload is decided once:
+
+    end of file from the client         → commit asynchronously, then 226, or the reason why not
+    reset, ABOR, time-out, lost control → discard (with ``keep_partial``: publish what arrived), 426
+
+A reset is never an end of file. The socket is closed and its number forgotten *before* the core is asked to
+commit, since the number may be another connection's at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, final
+
+import outcome
+import trio
+
+from mountcore.errors import StorageError
+from mountcore.stage import Publish
+
+from .filesystem import STEP, Opened, Staged, Storage
+from .library import DTPHandler
+from .loop import SessionLoop
+from .replies import download_failure, upload_refusal
+from .tls import Secured, farewell, is_reset
+
+PIECE = 256 << 10
+"""Bytes sent or received for one readiness of the socket, so that the control connection gets its turn."""
+DIRECT_PIECE = 1 << 20
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+
+
+@final
+class Download:
+    """A file on its way out."""
+
+    def __init__(self, path: str, opened: Opened, loop: SessionLoop) -> None:
+        self.name = path
+        self.closed = False
+        self.fd = opened.handle.fileno()
+        self.position = opened.offset
+        self.size = opened.size
+        self._handle = opened.handle
+        self._loop = loop
+        self._stop = opened.present
+        self._pieces: list[bytes] = []
+        self._asking = False
+        self._last = b""
+        self.problem: OSError | None = None
+        """Why the core could provide no more; what it provided before is still sent."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether every byte was taken."""
+        return self.position >= self.size
+
+    def available(self) -> int:
+        """Bytes that can be sent now without asking."""
+        if self.fd < 0:
+            return sum(map(len, self._pieces))
+        return min(self._stop, self.size) - self.position
+
+    def take(self, limit: int) -> bytes:
+        """The next bytes, at most ``limit``; at least one is available."""
+        if self.fd >= 0:
+            data = os.pread(self.fd, min(limit, self.available()), self.position)
+        else:
+            data, self._pieces[0] = self._pieces[0][:limit], self._pieces[0][limit:]
+            if not self._pieces[0]:
+                del self._pieces[0]
+        if not data:
+            raise StorageError(self.name, "the cache file is shorter than it was")
+        self.position += len(data)
+        return data
+
+    def converted(self, data: bytes) -> bytes:
+        """The bytes as TYPE A sends them: every line ends in CRLF (RFC 959 §3.1.1.1)."""
+        after_cr, self._last = self._last == b"\r", data[-1:]
+        if after_cr and data.startswith(b"\n"):
+            return b"\n" + _BARE_LF.sub(b"\r\n", data[1:])
+        return _BARE_LF.sub(b"\r\n", data)
+
+    def ask(self, then: Callable[[OSError | None], None]) -> None:
+        """Have the core provide more, if it is time; ``then`` is called when it has, or could not."""
+        if self._asking or self.closed or self.problem is not None or self.available() > STEP // 2:
+            return
+        start = self._stop if self.fd >= 0 else self.position + self.available()
+        if start >= self.size:
+            return
+        self._asking = True
+
+        def provided(result: outcome.Outcome[int] | outcome.Outcome[bytes]) -> None:
+            self._asking = False
+            if isinstance(result, outcome.Error):
+                self.problem = as_os_error(result.error)
+            else:
+                self._take_in(result.unwrap(), start)
+            then(self.problem)
+
+        if self.fd >= 0:
+            self._loop.ask(self._handle.lease, start, STEP, then=provided)
+        else:
+            self._loop.ask(self._handle.read, start, min(DIRECT_PIECE, self.size - start), then=provided)
+
+    def _take_in(self, answer: int | bytes, start: int) -> None:
+        if isinstance(answer, bytes):
+            self._pieces.append(answer)
+            grown = bool(answer)
+        else:
+            self._stop, grown = answer, answer > start
+        if not grown:
+            self.problem = StorageError(self.name, "the file became shorter while it was read")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if not self.closed:
+            self.closed = True
+            self._loop.ask(self._handle.close, then=lambda result: None)
+
+
+@final
+class Upload:
+    """A file on its way in."""
+
+    def __init__(self, path: str, staged: Staged, storage: Storage, how: Publish, offset: int, loop: SessionLoop):
+        self.name = path
+        self.closed = False
+        self.size = 0
+        self.complete = False
+        self._staged = staged
+        self._storage = storage
+        self._how = how
+        self._offset = offset
+        self._loop = loop
+        self._fd = staged.stage.fileno()
+        self._room = staged.room
+        self._reported = 0
+        self._asking = False
+        self._had_cr = False
+
+    @property
+    def room(self) -> int:
+        """Bytes that may be written now without asking."""
+        return self._room - self.size
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Take bytes; raises what pwrite(2) raises."""
+        view = memoryview(data)
+        while view:
+            count = os.pwrite(self._fd, view, self.size)
+            self.size += count
+            view = view[count:]
+
+    def write_text(self, data: bytes) -> None:
+        """Take bytes of TYPE A: CRLF becomes LF, also where it comes in two pieces."""
+        if self._had_cr:
+            data = b"\r" + data
+        self._had_cr = data.endswith(b"\r")
+        if self._had_cr:
+            data = data[:-1]
+        self.write(data.replace(b"\r\n", b"\n"))
+
+    def end(self) -> None:
+        """The client has sent everything."""
+        if self._had_cr:
+            self._had_cr = False
+            self.write(b"\r")
+        self.complete = True
+
+    def ask(self, then: Callable[[OSError | None], None]) -> None:
+        """Report what was written and ask for more room, if it is time; ``then`` is called when there is some."""
+        if self._asking or self.closed or self.room > STEP // 2:
+            return
+        self._asking = True
+        start, self._reported = self._reported, self.size
+
+        def granted(result: outcome.Outcome[int]) -> None:
+            self._asking = False
+            if isinstance(result, outcome.Error):
+                then(as_os_error(result.error))
+            else:
+                self._room += result.unwrap()
+                then(None)
+
+        self._loop.ask(self._storage.more, self._staged.stage, start, self.size, then=granted)
+
+    def commit(self, then: Callable[[OSError | None], None]) -> None:
+        """Publish what was received; ``then`` is called with None when it is safe."""
+        self.closed = True
+
+        def settled(result: outcome.Outcome[None]) -> None:
+            then(as_os_error(result.error) if isinstance(result, outcome.Error) else None)
+
+        self._loop.ask(self._storage.commit, self._staged, self.size, self._how, self._offset, then=settled)
+
+    def close(self) -> None:
+        """Forget the upload, unless it was committed."""
+        if not self.closed:
+            self.closed = True
+            self._loop.ask(self._staged.stage.discard, then=lambda result: None)
+
+
+def as_os_error(problem: BaseException) -> OSError:
+    """What to tell the client; anything but an error of storage is a fault here, and in the log."""
+    if isinstance(problem, trio.RunFinishedError):
+        return StorageError("", "the server is stopping")
+    if isinstance(problem, OSError):
+        return problem
+    raise problem
+
+
+class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
+    """A data connection. ``file_obj`` is the `Download` or `Upload`, None for a listing."""
+
+    file_obj: Any
+    cmd_channel: Any
+    ioloop: SessionLoop
+    ac_out_buffer_size = PIECE
+
+    def __init__(self, sock: socket.socket, cmd_channel: Any) -> None:
+        self.settling = False
+        self._parked = False
+        self._broken = False
+        self._piece = memoryview(b"")
+        self._ascii = False
+        self._progress = 0
+        self.timeout = cmd_channel.data_timeout
+        super().__init__(sock, cmd_channel)
+        if self._closed:
+            return
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # until a command says what to do with it, it may wait: data or an end that comes early stays unread
+        self._want(0)
+        if cmd_channel.data_protected:
+            self.start_tls(cmd_channel.server.certificates, cmd_channel.tls_context, tickets=0)
+
+    # how the session starts a transfer
+
+    @property
+    def active(self) -> bool:
+        """Whether a transfer command was accepted for it."""
+        return bool(self._initialized)
+
+    def transfer_in_progress(self) -> bool:
+        """What ABOR asks: a command is waiting for its last reply."""
+        return self.active
+
+    def push(self, data: bytes) -> None:
+        """Send a short listing."""
+        self._begin_sending()
+        self.producer_fifo.append(data)
+
+    def push_with_producer(self, producer: Any) -> None:
+        """Send a listing, or the file of a `Download`."""
+        self._begin_sending()
+        if not isinstance(producer, Download):
+            self.producer_fifo.append(producer)
+
+    def close_when_done(self) -> None:
+        """End when everything is sent; the session calls this right after `push`."""
+        if not self._closed:
+            self._go_on()
+
+    def enable_receiving(self, type: str, cmd: str) -> None:  # noqa: A002 - the library's name
+        """Receive the file of an `Upload`."""
+        self._initialized = self.receive = True
+        self.cmd = cmd
+        self._ascii = type == "a"
+        self._go_on()
+
+    def _begin_sending(self) -> None:
+        self._initialized = True
+        self._ascii = self.cmd_channel._current_type == "a"
+
+    # the loop
+
+    def _want(self, events: int) -> None:
+        if not self._closed and self._fileno is not None:
+            self.modify_ioloop_events(events)
+            self._wanted_io_events = events
+
+    def on_secured(self) -> None:
+        if self.cmd_channel.tls_reuse_required and not self.socket.session_reused:
+            self._fail("522 The TLS session of the control connection must be resumed here.")
+            return
+        self._want(0)
+        self._go_on()
+
+    def on_insecure(self, problem: Exception) -> None:
+        self.cmd_channel.log(f"TLS handshake of a data connection failed: {problem}")
+        self._fail("522 TLS handshake failed.")
+
+    def _go_on(self) -> None:
+        """Leave the parking place, if there is anything to do."""
+        self._parked = False
+        if self.handshaking or not self.active:
+            return
+        self._want(self.ioloop.READ if self.receive else self.ioloop.WRITE)
+
+    def _park(self) -> None:
+        self._parked = True
+        self._want(0)
+
+    def _provided(self, problem: OSError | None) -> None:
+        """The core answered a request for more bytes, or more room."""
+        if self._closed or self.settling:
+            return
+        if problem is not None and self.receive:
+            self._fail(upload_refusal(problem))
+        elif self._parked:
+            self._go_on()
+
+    def readable(self) -> bool:
+        return self.handshaking or (self.receive and not self._parked)
+
+    def writable(self) -> bool:
+        return self.handshaking or (self.active and not self.receive and not self._parked)
+
+    # sending
+
+    def handle_write_event(self) -> None:
+        if self.handshaking:
+            self._handshake()
+            return
+        try:
+            if isinstance(self.file_obj, Download):
+                self._send_file(self.file_obj)
+            else:
+                self._send_listing()
+        except (ssl.SSLWantWriteError, BlockingIOError):
+            return
+        except ssl.SSLWantReadError:
+            return
+        except OSError as problem:
+            if is_reset(problem):
+                self._break_off()
+            else:
+                self._fail(download_failure(problem))
+
+    def _send_file(self, download: Download) -> None:
+        download.ask(self._provided)
+        if self._closed:
+            return
+        if not self._piece:
+            if download.finished:
+                self._finish()
+                return
+            available = download.available()
+            if available <= 0:
+                if download.problem is not None:
+                    raise download.problem
+                self._park()
+                return
+            if download.fd >= 0 and not self._ascii and not self.secured:
+                self._sendfile(download, min(available, PIECE))
+                return
+            data = download.take(PIECE)
+            self._piece = memoryview(download.converted(data) if self._ascii else data)
+        self._send_piece()
+
+    def _sendfile(self, download: Download, count: int) -> None:
+        sent = os.sendfile(self._fileno, download.fd, download.position, count)
+        if not sent:
+            raise StorageError(download.name, "the cache file is shorter than it was")
+        download.position += sent
+        self.tot_bytes_sent += sent
+        if download.finished:
+            self._finish()
+
+    def _send_piece(self) -> None:
+        while self._piece:
+            sent = self.socket.send(self._piece)
+            self.tot_bytes_sent += sent
+            self._piece = self._piece[sent:]
+
+    def _send_listing(self) -> None:
+        if not self._piece:
+            data = b""
+            while not data and self.producer_fifo:
+                head = self.producer_fifo[0]
+                if isinstance(head, bytes):
+                    data = self.producer_fifo.popleft()
+                elif not (data := head.more()):
+                    self.producer_fifo.popleft()
+            if not data:
+                self._finish()
+                return
+            self._piece = memoryview(data)
+        self._send_piece()
+
+    def _finish(self) -> None:
+        self.transfer_finished = True
+        self._resp = ("226 Transfer complete.", self.cmd_channel.quiet)
+        self.close()
+
+    # receiving
+
+    def handle_read_event(self) -> None:
+        if self.handshaking:
+            self._handshake()
+            return
+        upload = self.file_obj
+        try:
+            if upload.room <= 0:
+                upload.ask(self._provided)
+                self._park()
+                return
+            count, ended = self._receive(self.cmd_channel.buffer[: min(PIECE, upload.room)])
+        except OSError as problem:
+            if isinstance(problem, ssl.SSLError) or is_reset(problem):
+                self._break_off()
+            else:
+                self._fail(upload_refusal(problem))
+            return
+        self.tot_bytes_received += count
+        try:
+            data = self.cmd_channel.buffer[:count]
+            if self._ascii:
+                upload.write_text(bytes(data))
+            else:
+                upload.write(data)
+            if ended:
+                upload.end()
+        except OSError as problem:
+            self._fail(upload_refusal(problem))
+            return
+        if ended:
+            self.close()
+        else:
+            upload.ask(self._provided)
+
+    def _receive(self, buffer: memoryview) -> tuple[int, bool]:
+        """Fill the buffer as far as possible without waiting; answers how far, and whether that was the end."""
+        if not self.secured:
+            try:
+                count = self.socket.recv_into(buffer)
+            except BlockingIOError:
+                return 0, False
+            return count, count == 0
+        filled = 0
+        while filled < len(buffer):  # a TLS record is 16 KiB at most
+            try:
+                count = self.socket.recv_into(buffer[filled:])
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                break
+            except ssl.SSLEOFError:  # an end of file of TCP, without close_notify
+                if self.cmd_channel.server.settings.tls.strict_end:
+                    raise
+                count = 0
+            if not count:
+                return filled, True
+            filled += count
+        return filled, False
+
+    # the end
+
+    def _break_off(self) -> None:
+        """The client's side of the connection broke."""
+        self._broken = True
+        total = self.get_transmitted_bytes()
+        self._fail(f"426 The connection broke; transfer aborted after {total} bytes.")
+
+    def lost_control(self) -> None:
+        """The control connection went away during the transfer."""
+        self._broken = True
+
+    def _fail(self, reply: str) -> None:
+        self._resp = (reply, self.cmd_channel.loud)
+        self.close()
+
+    def handle_close(self) -> None:
+        """The loop found the connection broken."""
+        if not self._closed and not self.settling:
+            if self.active:
+                self._break_off()
+            else:
+                self.close()
+
+    def handle_error(self) -> None:
+        self.cmd_channel.log_exception(self)
+        self._fail("451 Internal error; transfer aborted.")
+
+    def handle_timeout(self) -> None:
+        """Called now and then: a client that makes no progress is sent away. Waiting for storage is not its fault."""
+        if self.settling or self._closed:
+            return
+        total = self.get_transmitted_bytes()
+        if total > self._progress or self._parked:
+            self._progress = total
+            return
+        self._broken = True
+        self._resp = ("421 Data connection timed out; transfer aborted.", self.cmd_channel.quiet)
+        self.close()
+        self.cmd_channel.close_when_done()
+
+    def close(self) -> None:
+        """End the transfer: at once, or for a complete upload when it is stored."""
+        if self._closed or self.settling:
+            return
+        self._drop_socket()
+        upload = self.file_obj
+        if isinstance(upload, Upload) and not upload.closed:
+            keep = self._broken and self.cmd_channel.keep_partial and upload.size > 0
+            if upload.complete or keep:
+                self.settling = True
+                upload.commit(self._settled)
+                return
+        self._conclude()
+
+    def _settled(self, problem: OSError | None) -> None:
+        self.settling = False
+        if problem is not None:
+            self._resp = (upload_refusal(problem), self.cmd_channel.loud)
+        elif self.file_obj.complete:
+            self.transfer_finished = True
+            self._resp = ("226 Transfer complete.", self.cmd_channel.quiet)
+        self._conclude()
+
+    def _conclude(self) -> None:
+        session = self.cmd_channel
+        super(Secured, self).close()
+        session.resume()
+
+    def _drop_socket(self) -> None:
+        """Close the connection and forget its number."""
+        if self._fileno is None:
+            return
+        self.del_channel()
+        self._fileno = None
+        if self.secured:
+            farewell(self.socket)
+        with contextlib.suppress(OSError):
+            if self._broken:
+                self.socket.close()
+            else:
+                close_gently(self.socket)
+
+
+def close_gently(sock: socket.socket) -> None:
+    """Close a socket so that what was sent arrives: unread bytes would make the kernel send a reset."""
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        for _ in range(4):
+            if not sock.recv(PIECE):
+                break
+    except OSError as problem:
+        if problem.errno not in (errno.EAGAIN, errno.ENOTCONN) and not isinstance(problem, ssl.SSLError):
+            raise
+    finally:
+        sock.close()
