@@ -35,7 +35,8 @@ class Bridge:
 
     def call(self, operation: Callable[..., Awaitable[T]], *args: object) -> T:
         """Run the operation and wait for it; blocks this thread only. Raises what it raises."""
-        return self._portal.call(self._guarded, operation, *args)
+        result: T = self._portal.call(self._guarded, operation, *args)
+        return result
 
     def post(
         self, operation: Callable[..., Awaitable[T]], *args: object, done: Callable[[outcome.Outcome[T]], None]

@@ -240,7 +240,9 @@ def _authenticator(core: Core, provider: Vfs | Mapping[str, str], v: Mapping[str
         raise Refused("a remote is needed, or --auth-proxy")
     if v["pass"] or v["user"] != "anonymous":
         raise Refused("--user and --pass have no meaning with --auth-proxy, which decides")
-    settings = ProxySettings.of(command, ProxyMode(v["auth-proxy-mode"]), v["auth-proxy-timeout"], v["auth-proxy-cache"])
+    settings = ProxySettings.of(
+        command, ProxyMode(v["auth-proxy-mode"]), v["auth-proxy-timeout"], v["auth-proxy-cache"]
+    )
     return AuthProxy(core, settings, provider)
 
 

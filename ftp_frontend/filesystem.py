@@ -280,4 +280,3 @@ class FileSystem(AbstractedFS):  # type: ignore[misc]
 
     def realpath(self, path: str) -> str:
         return path
-

@@ -50,6 +50,16 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
     username: str
     remote_ip: str
     authenticated: bool
+    attempted_logins: int
+    _in_buffer: list[bytes]
+    _in_buffer_len: int
+    _restart_position: int
+    _rnfr: str | None
+    _current_type: str
+    _dtp_acceptor: Any
+    _dtp_connector: Any
+    _in_dtp_queue: tuple[Any, str] | None
+    _out_dtp_queue: tuple[Any, bool, Any, str] | None
     proto_cmds = commands.COMMANDS
     dtp_handler = DataChannel
     unicode_errors = "surrogateescape"
@@ -125,10 +135,10 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
             return
         super().found_terminator()
 
-    def decode(self, bytes: bytes) -> str:  # noqa: A002 - the library's name
+    def decode(self, bytes: bytes) -> str:
         """A line as text: telnet commands taken out (RFC 1123 §4.1.2.12), UTF-8, else the fallback encoding."""
         if b"\xff" in bytes:
-            bytes = _TELNET.sub(rb"\1", bytes)  # noqa: A001
+            bytes = _TELNET.sub(rb"\1", bytes)
         fallback = self.server.settings.fallback_encoding
         try:
             return bytes.decode("utf-8")
@@ -179,9 +189,7 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
             self.respond(
                 f"501 Syntax error: command {'needs an argument' if facts['arg'] else 'does not accept arguments'}."
             )
-        elif facts["auth"] and not self.authenticated:
-            self.respond("530 Log in with USER and PASS first.")
-        elif cmd == "STAT" and arg and not self.authenticated:
+        elif not self.authenticated and (facts["auth"] or (cmd == "STAT" and arg)):
             self.respond("530 Log in with USER and PASS first.")
         else:
             self.process_command(cmd, arg)

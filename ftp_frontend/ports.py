@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import random
 import socket
+from socket import SO_ERROR, SOL_SOCKET
 from typing import Any
 
 from .library import Acceptor, ActiveDTP
@@ -61,6 +62,8 @@ def listen_for_data(local: tuple[Any, ...], ports: tuple[int, int] | None) -> so
 class PassivePort(Acceptor):  # type: ignore[misc]
     """Waits for the client's connection."""
 
+    socket: Any
+
     def __init__(self, session: Any, sock: socket.socket) -> None:
         super().__init__(ioloop=session.ioloop)
         self.cmd_channel = session
@@ -97,13 +100,15 @@ class ActivePort(ActiveDTP):  # type: ignore[misc]
     """Connects to the port that the client named."""
 
     timeout = CONNECT_TIME
+    socket: Any
+    _fileno: int | None
 
     def handle_connect(self) -> None:
         self.del_channel()
         self._fileno = None
         if self._idler is not None and not self._idler.cancelled:
             self._idler.cancel()
-        if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        if self.socket.getsockopt(SOL_SOCKET, SO_ERROR):
             self.handle_close()
             return
         session = self.cmd_channel

@@ -47,16 +47,16 @@ class SessionCommands(Handler):
             if isinstance(result, outcome.Value):
                 self.ioloop.ask(result.value.end, then=lambda ended: None)
             return
-        if isinstance(result, outcome.Value):
-            self._seated(result.value)
-        elif isinstance(result.error, Denied):
+        try:
+            seat = result.unwrap()
+        except Denied:
             self.log("failed login", self.loud)
             self._delay_refusal("530 Authentication failed.")
-        elif isinstance(result.error, OSError):
-            self.log(f"nobody can log in: {explain(result.error)}", self.loud)
+        except OSError as problem:
+            self.log(f"nobody can log in: {explain(problem)}", self.loud)
             self._delay_refusal("530 Login is not possible now.")
         else:
-            raise result.error
+            self._seated(seat)
 
     def _seated(self, seat: Seat) -> None:
         self.seat, self.account = seat, seat.account
@@ -171,7 +171,7 @@ class SessionCommands(Handler):
 
     def _withdraw(self) -> bool:
         """Forget a transfer that waits for its data connection."""
-        files = []
+        files: list[Any] = []
         if self._out_dtp_queue is not None:
             files.append(self._out_dtp_queue[2])
         if self._in_dtp_queue is not None:

@@ -229,6 +229,8 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
     file_obj: Any
     cmd_channel: Any
     ioloop: SessionLoop
+    _fileno: int | None
+    _initialized: bool
     ac_out_buffer_size = PIECE
 
     def __init__(self, sock: socket.socket, cmd_channel: Any) -> None:
@@ -276,7 +278,7 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
         if not self._closed:
             self._go_on()
 
-    def enable_receiving(self, type: str, cmd: str) -> None:  # noqa: A002 - the library's name
+    def enable_receiving(self, type: str, cmd: str) -> None:
         """Receive the file of an `Upload`."""
         self._initialized = self.receive = True
         self.cmd = cmd
@@ -374,6 +376,7 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
         self._send_piece()
 
     def _sendfile(self, download: Download, count: int) -> None:
+        assert self._fileno is not None
         sent = os.sendfile(self._fileno, download.fd, download.position, count)
         if not sent:
             raise StorageError(download.name, "the cache file is shorter than it was")

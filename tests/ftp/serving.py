@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import trio
 
@@ -58,8 +59,6 @@ class Served:
     @property
     def url(self) -> str:
         """For curl and lftp, with the password in it."""
-        from urllib.parse import quote  # noqa: PLC0415
-
         return f"ftp://{self.user}:{quote(self.password, safe='')}@{self.host}:{self.port}/"
 
 
@@ -97,7 +96,7 @@ def serving(
     def body(cache: str) -> None:
         try:
             trio.run(main, cache)
-        except BaseException as problem:  # noqa: BLE001 - the test's thread raises it
+        except BaseException as problem:
             ready.put(problem)
 
     with tempfile.TemporaryDirectory(prefix="portside-") as cache:
