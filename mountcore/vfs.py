@@ -106,6 +106,8 @@ class Vfs:
         self._names = NameLocks()
         self._space = Space(remote, settings, nursery)
         self._nodes: dict[int, Node] = {}
+        self._modes: dict[int, int] = {}
+        """Permission bits to set once a file is at the remote, by inode."""
 
     @property
     def root(self) -> Node:
@@ -314,6 +316,35 @@ class Vfs:
             node.item.row.mtime_ns = mtime_ns
         node.mtime_ns = mtime_ns
         self.changes.node(ChangeKind.ATTRIBUTES, node)
+
+    async def set_mode(self, node: Node, mode: int) -> None:
+        """Set permission bits where the remote keeps them; elsewhere they are the mount's, and this does nothing."""
+        self._writable(node.path())
+        if not self.remote.caps.modes or not node.linked:
+            return
+        if node.kind is Kind.FILE and not self._stored_at_remote(node, node.item):
+            self._modes[node.inode] = mode  # set when the file is there
+        else:
+            entry = await self.remote.set_mode(node.path(), mode)
+            mode = entry.mode if entry.mode is not None else mode
+        node.mode = mode
+        self.changes.node(ChangeKind.ATTRIBUTES, node)
+
+    async def symlink(self, parent: Node, name: str, target: str) -> Node:
+        """Make a symbolic link at the remote; Unsupported where it has none."""
+        path = new_path(parent, name)
+        self._writable(path)
+        if not self.remote.caps.symlinks:
+            raise Unsupported(path, "the remote has no symbolic links")
+        async with self._names.hold((parent, name)):
+            if await self.tree.find(parent, name) is not None:
+                raise Exists(path)
+            async with self._uncertain(parent):
+                entry = await self.remote.symlink(path, target)
+            node = self.tree.add(parent, name, Kind.SYMLINK)
+            self.tree.touch(node, entry)
+        self.changes.entry(parent, name, node)
+        return node
 
     async def stage(self) -> Stage:
         """A file without a name, to be published whole. Not a checkpoint."""
@@ -754,6 +785,8 @@ class Vfs:
             return
         self.tree.edited(node)
         node.version = entry.version
+        if (mode := self._modes.pop(node.inode, None)) is not None:
+            self._nursery.start_soon(self._set_mode_late, node, mode)
         if item.dirty:
             return
         before = node.mtime_ns
@@ -763,6 +796,12 @@ class Vfs:
             node.mtime_ns = item.row.mtime_ns
         if node.mtime_ns != before:
             self.changes.found_node(ChangeKind.ATTRIBUTES, node)
+
+    async def _set_mode_late(self, node: Node, mode: int) -> None:
+        try:
+            await self.set_mode(node, mode)
+        except StorageError as problem:
+            log.warning("%s is stored, but not with the mode %04o: %s", node.path(), mode, problem)
 
     async def _conflict(self, item: Item) -> None:
         """The file changed both here and at the remote; ``--on-conflict`` says what becomes of that."""

@@ -130,6 +130,14 @@ class LimitedRemote:
         await self._request()
         return await self._inner.set_mtime(path, mtime_ns)
 
+    async def symlink(self, path: str, target: str) -> Entry:
+        await self._request()
+        return await self._inner.symlink(path, target)
+
+    async def set_mode(self, path: str, mode: int) -> Entry:
+        await self._request()
+        return await self._inner.set_mode(path, mode)
+
     async def usage(self) -> Usage:
         await self._request()
         return await self._inner.usage()

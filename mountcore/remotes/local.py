@@ -133,6 +133,21 @@ class Local:
 
         return await self._run(path, change, self._real(path))
 
+    async def symlink(self, path: str, target: str) -> Entry:
+        def make(real: str) -> Entry:
+            os.symlink(target, real)
+            _sync_directory(os.path.dirname(real))
+            return _stat(real, path)
+
+        return await self._run(path, make, self._real(path))
+
+    async def set_mode(self, path: str, mode: int) -> Entry:
+        def change(real: str) -> Entry:
+            os.chmod(real, mode)
+            return _stat(real, path)
+
+        return await self._run(path, change, self._real(path))
+
     async def usage(self) -> Usage:
         room = await self._run("", os.statvfs, self._root)
         unit = room.f_frsize

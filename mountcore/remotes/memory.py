@@ -26,6 +26,7 @@ from ..errors import (
     NotEmpty,
     NotFound,
     Stale,
+    Unsupported,
 )
 from .paths import basename, check_path, is_below, parent
 from .protocol import Absent, Anything, Capabilities, Entry, Expect, Kind, RenameScope, Source, Span, Usage, Version
@@ -172,6 +173,12 @@ class Memory:
         node = self._find(path)
         node.mtime_ns = mtime_ns
         return _entry(basename(path), node)
+
+    async def symlink(self, path: str, target: str) -> Entry:
+        raise Unsupported(path, "no symbolic links here")
+
+    async def set_mode(self, path: str, mode: int) -> Entry:
+        raise Unsupported(path, "no permission bits here")
 
     async def usage(self) -> Usage:
         await trio.lowlevel.checkpoint()

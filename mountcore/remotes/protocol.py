@@ -210,6 +210,12 @@ class Remote(Protocol):
     async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
         """Set a file's modification time; ``Unsupported`` where it cannot. Answers what is stored now."""
 
+    async def symlink(self, path: str, target: str) -> Entry:
+        """Make a symbolic link; ``Exists`` if the name is taken, ``Unsupported`` without links here."""
+
+    async def set_mode(self, path: str, mode: int) -> Entry:
+        """Set permission bits; ``Unsupported`` without :attr:`Capabilities.modes`. Answers what is stored now."""
+
     async def usage(self) -> Usage:
         """Room at the storage; ``Unsupported`` where it does not say."""
 

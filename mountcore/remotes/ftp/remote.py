@@ -215,6 +215,12 @@ class FtpRemote:
 
         return await self._call(path, change)
 
+    async def symlink(self, path: str, target: str) -> Entry:
+        raise Unsupported(path, "no symbolic links here")
+
+    async def set_mode(self, path: str, mode: int) -> Entry:
+        raise Unsupported(path, "no permission bits here")
+
     async def usage(self) -> Usage:
         async def ask(session: Session) -> Usage:
             if not session.server.has("AVBL"):
