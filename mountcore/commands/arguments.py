@@ -86,12 +86,14 @@ def given(args: argparse.Namespace, options: Iterable[Option]) -> dict[str, str]
     return {o.name: values[o.name] for o in options if values.get(o.name) is not None}
 
 
-def from_environment(options: Iterable[Option], environ: Mapping[str, str] | None = None) -> dict[str, str]:
+def from_environment(
+    options: Iterable[Option], environ: Mapping[str, str] | None = None, prefixes: tuple[str, ...] = PREFIXES
+) -> dict[str, str]:
     """The texts that the environment has for these options."""
     environ = os.environ if environ is None else environ
     found: dict[str, str] = {}
     for option in options:
-        for prefix in PREFIXES:
+        for prefix in prefixes:
             text = environ.get(prefix + option.key.upper())
             if text is not None:
                 found[option.name] = text
@@ -124,7 +126,9 @@ def front_end_values(kind: str, texts: Mapping[str, str]) -> dict[str, object]:
 
 def process_values(args: argparse.Namespace) -> dict[str, object]:
     """Parsed values of PROCESS_OPTIONS."""
-    return parse_values(PROCESS_OPTIONS, from_environment(PROCESS_OPTIONS) | given(args, PROCESS_OPTIONS))
+    # rclone's spellings mean other things here: RCLONE_CONFIG is its own file, RCLONE_LOG_LEVEL has other words
+    environment = from_environment(PROCESS_OPTIONS, prefixes=("PORTSIDE_",))
+    return parse_values(PROCESS_OPTIONS, environment | given(args, PROCESS_OPTIONS))
 
 
 def vfs_texts(texts: Mapping[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..errors import Denied, NotDirectory, NotFound, Refused, StorageError
+from ..errors import Denied, NotDirectory, NotFound, Refused, StorageError, TimedOut, Unreachable
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NO_DIRECTORY, EXIT_TRY_AGAIN, EXIT_FATAL = 1, 2, 3, 5, 7
 
@@ -27,14 +27,36 @@ def leaves(problem: BaseException) -> Iterator[BaseException]:
         yield problem
 
 
+#: what to do when a remote's root answers with this
+REMEDIES: dict[type[StorageError], str] = {
+    Unreachable: "check the host and port, and that the server runs",
+    TimedOut: "check the host and port, and that the server runs",
+    Denied: "check the user, and that the password is right and, in a file, obscured (portside obscure)",
+    NotFound: "name a directory that is there",
+}
+
+
+def about_remote(problem: StorageError, label: str) -> None:
+    """Note which remote this was about, and the remedy; :func:`describe` says both."""
+    problem.add_note(label)
+    for kind, remedy in REMEDIES.items():
+        if isinstance(problem, kind):
+            problem.add_note(remedy)
+            break
+
+
 def describe(problem: BaseException) -> str:
-    """One line for people: what, and about which thing."""
-    if isinstance(problem, OSError) and problem.strerror:
+    """One line for people: what, about which thing, and what to do."""
+    label, *remedies = getattr(problem, "__notes__", [])[:2] or [""]
+    if isinstance(problem, StorageError) and problem.said and isinstance(problem, Unreachable):
+        text = f"cannot be reached: {problem.said}"  # strerror would name one cause of many
+    elif isinstance(problem, OSError) and problem.strerror:
         about = problem.filename if not isinstance(problem, StorageError) else problem.path
         text = f"{about}: {problem.strerror}" if about else problem.strerror
     else:
         text = str(problem) or type(problem).__name__
-    return " ".join(text.split())
+    text = "; ".join([text, *remedies])
+    return " ".join((f"{label}: {text}" if label else text).split())
 
 
 def exit_code(problem: BaseException) -> int:

@@ -17,6 +17,7 @@ The other keys of a table are the options of ``portside mount`` and ``portside s
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -109,7 +110,12 @@ class GatewayFile:
         if kind == "ftp" and mountpoint:
             raise Refused(f"{self._place(kind, index, 'mountpoint')}: [[ftp]] has no mountpoint; [[mount]] has")
         own_names = {option.name for option in front_end_options(kind)}
-        own = {name: text for name, text in texts.items() if name in own_names or name not in _VFS_NAMES}
+        for name in texts:
+            if name not in own_names | _VFS_NAMES:
+                near = difflib.get_close_matches(name, own_names | _VFS_NAMES, 1)
+                hint = f", did you mean {near[0]!r}?" if near else ""
+                raise Refused(f"{self._place(kind, index, name)}: [[{kind}]] has no option {name!r}{hint}")
+        own = {name: text for name, text in texts.items() if name in own_names}
         vfs = dict(common) | {name: text for name, text in texts.items() if name in _VFS_NAMES}
         try:
             part = front_end(kind, config, words, own, vfs, mountpoint)

@@ -28,10 +28,11 @@ import trio
 
 from ..accounting import Upload, UploadState
 from ..control import Answer, Message, listening, real_path
+from ..errors import StorageError
 from ..service import Core, open_core
 from ..vfs import Vfs
 from .arguments import FRONT_ENDS, missing_library
-from .failures import EXIT_TRY_AGAIN, describe, leaves
+from .failures import EXIT_TRY_AGAIN, about_remote, describe, leaves
 from .logs import say
 from .plan import FrontEnd, Plan
 from .progress import Pending, Progress
@@ -143,8 +144,13 @@ class _Process:
             self._core = core
             for front_end in self._plan.front_ends:
                 vfs = None
+                log.info("opening %s", front_end.label or "an FTP server whose users bring their own storage")
                 if front_end.remote is not None:
-                    vfs = await core.attach(front_end.remote, front_end.settings)
+                    try:
+                        vfs = await core.attach(front_end.remote, front_end.settings)
+                    except StorageError as problem:
+                        about_remote(problem, front_end.label)
+                        raise
                 part = _Part(front_end, vfs)
                 started = await nursery.start(self._run_part, core, part, nursery)
                 self._parts.append(part)
@@ -291,7 +297,8 @@ class _Process:
             why = " ".join(result.stderr.decode(errors="replace").split())
             await answer({"error": why or "fusermount3 failed", "busy": "busy" in why.lower()})
             return
-        await part.ended.wait()
+        if not lazy:  # else it ends when the last program lets go
+            await part.ended.wait()
         left = await drain([part.vfs], self._plan.drain_timeout, show)
         await answer({"done": {"left": _listed(left)}})
 

@@ -83,14 +83,12 @@ def _without_process(shown: str, real: str, kind: str) -> int:
     if kind not in ("fuse.portside", "fuse"):
         raise Refused(f"{shown}: what is mounted there is of type {kind}, not portside's; use fusermount3 -u or umount")
     try:
-        os.stat(real)
+        os.statvfs(real)  # always asks the file system; what stat(2) says may come from the kernel's cache
     except OSError:  # ENOTCONN: the process that served it is gone
         result = subprocess.run(["fusermount3", "-u", "-z", "--", real], capture_output=True, text=True, check=False)
         if result.returncode:
             raise Refused(f"{shown}: its process is gone, and {' '.join(result.stderr.split())}") from None
-        say(
-            f"{shown}: the process that served it had ended; unmounted. What it had not uploaded is kept for next time"
-        )
+        say(f"{shown}: the process that served it had ended; unmounted. What it had not uploaded is kept for next time")
         return 0
     raise Refused(
         f"{shown}: is mounted, but its process does not answer here (another user's, or another XDG_RUNTIME_DIR); "

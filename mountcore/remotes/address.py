@@ -46,12 +46,20 @@ class Address:
     path: str = ""
     plain: bool = False
     """Secrets among the options are as typed (a URL's), not obscured."""
+    scheme: str = ""
+    """Of a URL."""
 
     def __str__(self) -> str:
-        """For messages and logs: without options, since they may hold secrets."""
+        """For messages and logs: of the options, which may hold secrets, only host and user."""
+        host, user = self.options.get("host", ""), self.options.get("user", "")
         if self.name:
             return f"{self.name}:{self.path}"
-        return self.path if self.kind == "local" and not self.options else f":{self.kind}:{self.path}"
+        if self.scheme:
+            port = f":{self.options['port']}" if "port" in self.options else ""
+            return f"{self.scheme}://{user}@{f'[{host}]' if ':' in host else host}{port}/{self.path}"
+        if self.kind == "local" and not self.options:
+            return self.path
+        return f":{self.kind}{f',host={host}' if host else ''}:{self.path}"
 
 
 def parse_address(words: str) -> Address:
@@ -127,7 +135,7 @@ def _from_url(scheme: str, authority: str, path: str) -> Address:
     if has_password:
         options["pass"] = _decode(password)
     path = re.sub(r";type=[aid]$", "", path.removeprefix("/"), flags=re.IGNORECASE)
-    return Address(kind=kind, options=options, path=_decode(path), plain=True)
+    return Address(kind=kind, options=options, path=_decode(path), plain=True, scheme=scheme)
 
 
 def _host_and_port(scheme: str, place: str) -> tuple[str, str]:

@@ -112,7 +112,7 @@ class Portside:
 
     def refusal(self, *argv: object, prefix: tuple[str, ...] = (), code: int | None = None) -> str:
         """Run what must be refused: one line on standard error, an exit code, no traceback, nothing mounted."""
-        before = mounts()
+        before = self.mounts()
         done = self.run(*argv, prefix=prefix)
         assert done.returncode != 0, done.stderr
         if code is not None:
@@ -123,7 +123,7 @@ class Portside:
         assert len(lines) == 1, done.stderr
         assert lines[0].startswith("portside: "), done.stderr
         assert not done.stdout
-        assert mounts() == before
+        assert self.mounts() == before
         return lines[0]
 
     def end_all(self) -> None:
@@ -131,13 +131,13 @@ class Portside:
             if running.process.poll() is None:
                 running.process.kill()
                 running.process.wait()
-        for line in mounts():
-            if str(self.home) in line:
-                subprocess.run(["fusermount3", "-u", "-z", line.split()[4]], check=False, capture_output=True)
+        for line in self.mounts():
+            subprocess.run(["fusermount3", "-u", "-z", line.split()[4]], check=False, capture_output=True)
 
-
-def mounts() -> list[str]:
-    return Path("/proc/self/mountinfo").read_text().splitlines()
+    def mounts(self) -> list[str]:
+        """What is mounted below this home."""
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return [line for line in lines if f" {self.home}/" in line]
 
 
 @pytest.fixture

@@ -78,6 +78,17 @@ def test_any_value_survives_quoting(value: str, quote: str) -> None:
     assert dict(parse_address(words).options) == {"pass": value, "host": "h"}
 
 
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("ftp://u:pw@h:21/a", "ftp://u@h:21/a"), ("ftpes://u@[::1]/", "ftpes://u@[::1]/"), ("n,pass=x:a", "n:a"),
+        (":ftp,host=h,pass=x:a", ":ftp,host=h:a"), (":memory:", ":memory:"), ("/a/b", "/a/b"),
+    ],
+)  # fmt: skip
+def test_how_it_is_called_in_messages(words: str, shown: str) -> None:
+    assert str(parse_address(words)) == shown
+
+
 def test_secrets_are_in_no_text_about_it() -> None:
     for words in ("ftp://u:s3cret@h/x", ":ftp,host=h,pass=s3cret:x", "name,pass=s3cret:x"):
         address = parse_address(words)
