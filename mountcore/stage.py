@@ -91,9 +91,20 @@ class Stage:
         from .handle import OpenFlags
 
         handle = await self._vfs.open(node, OpenFlags.READ | OpenFlags.WRITE)
+        before, exchanged = handle.size, 0
+        offset = before if offset is None else offset
         try:
-            await self._copy(handle, size, handle.size if offset is None else offset)
+            for start in range(0, size, STEP):
+                await self._exchange(handle, start, min(STEP, size - start), offset)
+                exchanged = min(start + STEP, size)
             await handle.fsync()
+        except BaseException:
+            with trio.CancelScope(shield=True):  # a part of an upload is none: put back what was there
+                for start in range(0, exchanged, STEP):
+                    await self._exchange(handle, start, min(STEP, exchanged - start), offset)
+                if handle.size > before:
+                    await handle.truncate(before)
+            raise
         finally:
             await handle.close()
         if mtime_ns is not None:
@@ -102,10 +113,13 @@ class Stage:
         await self.discard()
         return node
 
-    async def _copy(self, handle: Handle, size: int, offset: int) -> None:
-        for done in range(0, size, STEP):
-            await handle.write(offset + done, os.pread(self._item.fd, min(STEP, size - done), done))
-            await trio.lowlevel.checkpoint()
+    async def _exchange(self, handle: Handle, start: int, length: int, offset: int) -> None:
+        """Put a piece of the upload into the file, and what the file had there in its place."""
+        new = os.pread(self._item.fd, length, start)
+        old = await handle.read(offset + start, length)
+        await handle.write(offset + start, new)
+        os.pwrite(self._item.fd, old.ljust(length, b"\0"), start)
+        await trio.lowlevel.checkpoint()
 
     async def _shift(self, size: int, offset: int) -> None:
         """REST beyond the end of nothing: what was received starts at ``offset``, zeros before it."""

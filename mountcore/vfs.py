@@ -32,6 +32,7 @@ from .changes import ORIGIN, Announcer, Change, ChangeKind
 from .direct import DirectReader, DirectWriter
 from .errors import (
     Busy,
+    Corrupt,
     CrossDevice,
     Denied,
     Exists,
@@ -303,14 +304,18 @@ class Vfs:
                 self.changes.node(ChangeKind.ATTRIBUTES, node)
                 return
         if node.kind is Kind.FILE and node.version is not None and self.remote.caps.set_mtime and node.linked:
-            entry = await self.remote.set_mtime(node.path(), mtime_ns)
             cached = node.item or self.store.get(node.path())
+            before = await self.remote.stat(node.path()) if cached is not None and cached.spans else None
+            entry = await self.remote.set_mtime(node.path(), mtime_ns)
             if cached is not None and not cached.dirty and cached.row.base is not None:
                 self.fetcher.stop(cached)
-                cached.row.base, cached.row.mtime_ns = entry.version, entry.mtime_ns
-                self.store.save(cached)
-            self.tree.edited(node)
-            node.version = entry.version
+                ours = before is None or before.version.matches(cached.row.base)
+                if ours and entry.size == cached.row.base.size:
+                    cached.row.base, cached.row.mtime_ns = entry.version, entry.mtime_ns
+                    self.store.save(cached)
+                elif self._renew(cached, entry.version) is None:  # somebody else changed it before we set the time
+                    self._detach(node)
+            self.tree.touch(node, entry)
             mtime_ns = entry.mtime_ns or mtime_ns
         elif node.item is not None:
             node.item.row.mtime_ns = mtime_ns
@@ -809,6 +814,8 @@ class Vfs:
         theirs = await self.remote.stat(path)
         match self.settings.cache.on_conflict:
             case OnConflict.LOCAL:
+                if not item.complete:  # what is missing would come from another version than what is here
+                    raise Corrupt(path, "changed here in part, and at the remote: the rest of it is gone")
                 item.row.base = theirs.version
                 self.store.save(item)
                 log.warning("%s: what was written here replaces the other version", path)

@@ -76,6 +76,14 @@ class Row:
     error: str = ""
 
 
+class Unreadable(Exception):
+    """An entry makes no sense; ``item`` is its id."""
+
+    def __init__(self, item: ItemId) -> None:
+        super().__init__(item)
+        self.item = item
+
+
 _COLUMNS = "id, path, size, mtime_ns, spans, base, attempt, dirty, promise, atime, tries, error"
 
 
@@ -175,10 +183,13 @@ class Index:
         self._write(_update(row))
 
     def by_path(self, path: str) -> Row | None:
-        """The item of that name."""
+        """The item of that name; raises `Unreadable` for an entry that makes no sense."""
         query = f"SELECT {_COLUMNS} FROM items WHERE path = CAST(? AS TEXT)"  # noqa: S608
         found = self._db.execute(query, (_bytes(path),)).fetchone()
-        return _row(found) if found else None
+        try:
+            return _row(found) if found else None
+        except (ValueError, TypeError):
+            raise Unreadable(ItemId(found[0])) from None
 
     def dirty(self) -> tuple[list[Row], list[ItemId]]:
         """Every item with bytes that the remote does not have, and the ids of those that make no sense."""

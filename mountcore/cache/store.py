@@ -29,7 +29,7 @@ from typing import final
 from ..errors import NoSpace, Refused
 from ..remotes.protocol import Version
 from ..spans import Span
-from .index import Index, ItemId, Row
+from .index import Index, ItemId, Row, Unreadable
 from .item import Data, Item
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,13 @@ class Store:
         """The item of that name, if something of it is cached."""
         item = self._by_path.get(path)
         if item is None:
-            row = self.index.by_path(path)
+            try:
+                row = self.index.by_path(path)
+            except Unreadable as problem:  # clean: `_recover` looked at all the others
+                log.warning("the cache's entry of %s cannot be read; it is fetched again", path)
+                self.delete([problem.item])
+                self.held = self.index.held()
+                return None
             if row is not None:
                 item = self._keep(row)
         return item
@@ -507,6 +513,8 @@ def _recover(store: Store) -> None:
     rows, unreadable = index.dirty()
     for row in rows:
         store._keep(row)
+        if store.power_lost and row.promise < 2:
+            log.warning("%s may have lost its last bytes when the machine stopped; it is uploaded as it is", row.path)
     for ident in unreadable:
         store.set_aside(ident, "its entry in the upload journal cannot be read")
     store.held = index.held()

@@ -37,7 +37,7 @@ from typing import final
 import trio
 
 from ..accounting import Counters, Upload, UploadState
-from ..errors import NotFound, Stale, StorageError
+from ..errors import Corrupt, NotFound, Stale, StorageError
 from ..remotes.protocol import ABSENT, Entry, Expect, Remote, Version
 from ..settings import CacheSettings
 from .fetch import Fetcher
@@ -188,8 +188,11 @@ class WriteBack:
     def hurry(self) -> None:
         """Upload everything that waits, now."""
         for task in self._tasks.values():
-            if task.state in (UploadState.WAITING, UploadState.RETRYING) and task.due > trio.current_time():
-                self._plan(task, task.state, 0.0)
+            self._hurry(task)
+
+    def _hurry(self, task: _Task) -> None:
+        if task.state in (UploadState.WAITING, UploadState.RETRYING) and task.due > trio.current_time():
+            self._plan(task, task.state, 0.0)
 
     async def upload_now(self, item: Item) -> None:
         """Upload one item and return when the remote has it; raises what the remote answered."""
@@ -224,7 +227,8 @@ class WriteBack:
                 left.append(task)
             if not left:
                 return self.uploads()
-            self.hurry()
+            for task in left:  # and not what has failed often enough: it would be tried without a pause
+                self._hurry(task)
             await self._changed.wait()
 
     def uploads(self) -> tuple[Upload, ...]:
@@ -355,6 +359,8 @@ class WriteBack:
             log.warning("%s was deleted at the remote while it was changed here; it is uploaded anew", item.path)
             found = None
         ours = item.row.attempt
+        if found is None and not item.complete:
+            raise Corrupt(item.path, "changed here in part, and deleted at the remote: the rest of it is gone")
         if found is None or (ours is not None and found.size == ours.size and _same_time(found, ours)):
             item.row.base = found
             self._store.save(item)
