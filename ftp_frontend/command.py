@@ -230,7 +230,7 @@ def _is_local(host: str) -> bool:
         return False
 
 
-def _authenticator(core: Core, provider: Vfs | Mapping[str, str], v: Mapping[str, Any]) -> Authenticator:
+def _authenticator(core: Core, provider: Vfs | Mapping[str, str] | None, v: Mapping[str, Any]) -> Authenticator:
     command = str(v["auth-proxy"])
     if isinstance(provider, Vfs):
         if command:
@@ -243,12 +243,12 @@ def _authenticator(core: Core, provider: Vfs | Mapping[str, str], v: Mapping[str
     settings = ProxySettings.of(
         command, ProxyMode(v["auth-proxy-mode"]), v["auth-proxy-timeout"], v["auth-proxy-cache"]
     )
-    return AuthProxy(core, settings, provider)
+    return AuthProxy(core, settings, provider or {})
 
 
 async def serve_ftp(
     core: Core,
-    provider: Vfs | Mapping[str, str],
+    provider: Vfs | Mapping[str, str] | None,
     values: Mapping[str, object],
     *,
     task_status: trio.TaskStatus[list[tuple[str, int]]] = trio.TASK_STATUS_IGNORED,
