@@ -549,6 +549,12 @@ class Vfs:
             errors=c.errors,
         )  # fmt: skip
 
+    async def settle(self, node: Node) -> None:
+        """Upload this one file now, and return when the remote has it; raises what the remote answered."""
+        item = node.item
+        if item is not None and item.dirty and item.row.path is not None:
+            await self.writeback.upload_now(item)
+
     async def hold_upload(self, node: Node, held: bool) -> None:
         """Keep a changed file from being uploaded, or let it go on."""
         if node.item is not None and held:
