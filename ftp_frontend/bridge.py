@@ -7,6 +7,7 @@ a storage which hangs gets Unreachable then, and its thread can end.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, final
 
@@ -21,36 +22,64 @@ T = TypeVar("T")
 
 
 @final
+class Asked:
+    """An operation that was started, and can be given up by whoever asked."""
+
+    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+        self.scope = trio.CancelScope()
+        self._token = token
+
+    def give_up(self) -> None:
+        """Cancel it; its outcome is then an error. From any thread."""
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self.scope.cancel)
+
+
+@final
 class Bridge:
     """Runs core operations for the sessions of one server."""
 
     def __init__(self, portal: ThreadPortal, origin: object) -> None:
         self._portal = portal
         self._origin = origin
-        self._closed = False
+        self._closed = self._stopping = False
         self._running: set[trio.CancelScope] = set()
+        self._waited_for: set[trio.CancelScope] = set()
+        """Those that a session's thread is blocked on."""
         self._ended = trio.Event()
 
     # any thread
 
     def call(self, operation: Callable[..., Awaitable[T]], *args: object) -> T:
         """Run the operation and wait for it; blocks this thread only. Raises what it raises."""
-        result: T = self._portal.call(self._guarded, operation, *args)
+        result: T = self._portal.call(self._waited, operation, *args)
         return result
 
     def post(
         self, operation: Callable[..., Awaitable[T]], *args: object, done: Callable[[outcome.Outcome[T]], None]
-    ) -> None:
+    ) -> Asked:
         """Start the operation; ``done`` gets the outcome on the trio thread and must neither block nor raise."""
-        self._portal.post(self._guarded, operation, *args, done=done)
+        asked = Asked(self._portal.token)
+        self._portal.post(self._guarded, asked.scope, operation, *args, done=done)
+        return asked
 
     # the trio thread
 
-    async def _guarded(self, operation: Callable[..., Awaitable[T]], *args: object) -> T:
+    async def _waited(self, operation: Callable[..., Awaitable[T]], *args: object) -> T:
+        scope = trio.CancelScope()
+        self._waited_for.add(scope)
+        if self._stopping:
+            scope.cancel()
+        try:
+            return await self._guarded(scope, operation, *args)
+        finally:
+            self._waited_for.discard(scope)
+
+    async def _guarded(self, scope: trio.CancelScope, operation: Callable[..., Awaitable[T]], *args: object) -> T:
         if self._closed:
             raise Unreachable("", "the server is stopping")
         ORIGIN.set(self._origin)
-        with trio.CancelScope() as scope:
+        with scope:
             self._running.add(scope)
             try:
                 return await operation(*args)
@@ -58,7 +87,13 @@ class Bridge:
                 self._running.discard(scope)
                 if not self._running:
                     self._ended.set()
-        raise Unreachable("", "the server is stopping")
+        raise Unreachable("", "given up")
+
+    def release(self) -> None:
+        """Let no session's thread wait any longer. What was started without waiting goes on."""
+        self._stopping = True
+        for scope in self._waited_for:
+            scope.cancel()
 
     async def close(self) -> None:
         """Start nothing more, cancel what runs, return when it has ended."""

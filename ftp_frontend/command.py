@@ -286,6 +286,7 @@ async def serve_ftp(
 async def _stop(server: Server, bridge: Bridge) -> None:
     """In this order: nobody new, sessions end, what they wait for is cancelled, addresses are let go."""
     server.stop_accepting()
+    bridge.release()
     if not await trio.to_thread.run_sync(server.wait, GRACE):
         await bridge.close()
         await trio.to_thread.run_sync(server.wait, GRACE)

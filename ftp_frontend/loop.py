@@ -19,7 +19,7 @@ from typing import Any, TypeVar, final
 import outcome
 import trio
 
-from .bridge import Bridge
+from .bridge import Asked, Bridge
 from .library import Epoll
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class SessionLoop(Epoll):  # type: ignore[misc]
         operation: Callable[..., Awaitable[T]],
         *args: object,
         then: Callable[[outcome.Outcome[T]], None],
-    ) -> None:
+    ) -> Asked | None:
         """Start a core operation; ``then`` is called with its outcome in this thread. Does not wait."""
         self._owed += 1
 
@@ -94,9 +94,10 @@ class SessionLoop(Epoll):  # type: ignore[misc]
             then(result)
 
         try:
-            self._bridge.post(operation, *args, done=lambda result: self.call_soon(answered, result))
+            return self._bridge.post(operation, *args, done=lambda result: self.call_soon(answered, result))
         except trio.RunFinishedError as problem:
             self.call_soon(answered, outcome.Error(problem))
+            return None
 
     def run(self) -> None:
         """Serve until the session is over or `stop` is called."""

@@ -229,10 +229,13 @@ class SessionCommands(Handler):
 
     def data_connected(self, sock: socket.socket) -> None:
         """The client's data connection is there."""
+        self._dtp_acceptor = None
         channel = self.dtp_handler(sock, self)
         if channel.connected:
             self.data_channel = channel
             self._on_dtp_connection()
+        elif self._withdraw():  # it was reset before we saw it
+            self.respond("426 The connection broke; transfer aborted.")
 
     def no_data_connection(self) -> None:
         """The client did not connect in time."""

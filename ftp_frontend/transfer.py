@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import re
 import socket
@@ -32,11 +33,14 @@ import trio
 from mountcore.errors import StorageError
 from mountcore.stage import Publish
 
+from .bridge import Asked
 from .filesystem import STEP, Opened, Staged, Storage
 from .library import DTPHandler
 from .loop import SessionLoop
 from .replies import download_failure, upload_refusal
 from .tls import Secured, farewell, is_reset
+
+log = logging.getLogger(__name__)
 
 PIECE = 256 << 10
 """Bytes sent or received for one readiness of the socket, so that the control connection gets its turn."""
@@ -58,7 +62,7 @@ class Download:
         self._loop = loop
         self._stop = opened.present
         self._pieces: list[bytes] = []
-        self._asking = False
+        self._asking: Asked | None = None
         self._last = b""
         self.problem: OSError | None = None
         """Why the core could provide no more; what it provided before is still sent."""
@@ -96,15 +100,14 @@ class Download:
 
     def ask(self, then: Callable[[OSError | None], None]) -> None:
         """Have the core provide more, if it is time; ``then`` is called when it has, or could not."""
-        if self._asking or self.closed or self.problem is not None or self.available() > STEP // 2:
+        if self._asking is not None or self.closed or self.problem is not None or self.available() > STEP // 2:
             return
         start = self._stop if self.fd >= 0 else self.position + self.available()
         if start >= self.size:
             return
-        self._asking = True
 
         def provided(result: outcome.Outcome[int] | outcome.Outcome[bytes]) -> None:
-            self._asking = False
+            self._asking = None
             if isinstance(result, outcome.Error):
                 self.problem = as_os_error(result.error)
             else:
@@ -112,9 +115,9 @@ class Download:
             then(self.problem)
 
         if self.fd >= 0:
-            self._loop.ask(self._handle.lease, start, STEP, then=provided)
+            self._asking = self._loop.ask(self._handle.lease, start, STEP, then=provided)
         else:
-            self._loop.ask(self._handle.read, start, min(DIRECT_PIECE, self.size - start), then=provided)
+            self._asking = self._loop.ask(self._handle.read, start, min(DIRECT_PIECE, self.size - start), then=provided)
 
     def _take_in(self, answer: int | bytes, start: int) -> None:
         if isinstance(answer, bytes):
@@ -129,6 +132,8 @@ class Download:
         """Let go of the file."""
         if not self.closed:
             self.closed = True
+            if self._asking is not None:
+                self._asking.give_up()
             self._loop.ask(self._handle.close, then=lambda result: None)
 
 
@@ -149,7 +154,7 @@ class Upload:
         self._fd = staged.stage.fileno()
         self._room = staged.room
         self._reported = 0
-        self._asking = False
+        self._asking: Asked | None = None
         self._had_cr = False
 
     @property
@@ -183,20 +188,19 @@ class Upload:
 
     def ask(self, then: Callable[[OSError | None], None]) -> None:
         """Report what was written and ask for more room, if it is time; ``then`` is called when there is some."""
-        if self._asking or self.closed or self.room > STEP // 2:
+        if self._asking is not None or self.closed or self.room > STEP // 2:
             return
-        self._asking = True
         start, self._reported = self._reported, self.size
 
         def granted(result: outcome.Outcome[int]) -> None:
-            self._asking = False
+            self._asking = None
             if isinstance(result, outcome.Error):
                 then(as_os_error(result.error))
             else:
                 self._room += result.unwrap()
                 then(None)
 
-        self._loop.ask(self._storage.more, self._staged.stage, start, self.size, then=granted)
+        self._asking = self._loop.ask(self._storage.more, self._staged.stage, start, self.size, then=granted)
 
     def commit(self, then: Callable[[OSError | None], None]) -> None:
         """Publish what was received; ``then`` is called with None when it is safe."""
@@ -211,16 +215,19 @@ class Upload:
         """Forget the upload, unless it was committed."""
         if not self.closed:
             self.closed = True
+            if self._asking is not None:
+                self._asking.give_up()
             self._loop.ask(self._staged.stage.discard, then=lambda result: None)
 
 
 def as_os_error(problem: BaseException) -> OSError:
-    """What to tell the client; anything but an error of storage is a fault here, and in the log."""
-    if isinstance(problem, trio.RunFinishedError):
-        return StorageError("", "the server is stopping")
+    """What to tell the client; anything but an error of storage is a fault of ours, and in the log."""
     if isinstance(problem, OSError):
         return problem
-    raise problem
+    if isinstance(problem, trio.RunFinishedError):
+        return StorageError("", "the server is stopping")
+    log.error("a fault in the server, in a transfer", exc_info=problem)
+    return StorageError("", "a fault in the server")
 
 
 class DataChannel(Secured, DTPHandler):  # type: ignore[misc]

@@ -112,7 +112,8 @@ def serving(
         try:
             yield served
         finally:
-            served.core.token.run_sync_soon(scope.cancel)
+            with contextlib.suppress(trio.RunFinishedError):
+                served.core.token.run_sync_soon(scope.cancel)
             thread.join(40)
             assert not thread.is_alive(), "the server did not stop"
             with contextlib.suppress(queue.Empty):

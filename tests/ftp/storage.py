@@ -47,10 +47,12 @@ class MoodyRemote:
     @asynccontextmanager
     async def read(self, path: str, span: Span, version: Version | None) -> AsyncIterator[AsyncIterator[bytes]]:
         async with self.inner.read(path, span, version) as pieces:
-            yield self._pieces(path, pieces)
+            yield self._pieces(path, span, pieces)
 
-    async def _pieces(self, path: str, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _pieces(self, path: str, span: Span, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for piece in pieces:
+            if path.startswith("broken") and span.start:
+                raise Corrupt(path, "the storage is broken")
             if path.startswith(("stalled", "broken")):
                 yield piece[: 64 << 10]
                 if path.startswith("broken"):

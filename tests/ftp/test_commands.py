@@ -180,7 +180,9 @@ def test_nothing_is_above_the_root(client: ftplib.FTP, path: str) -> None:
     assert fetch(client, "/escaped") == b"x"
 
 
-@pytest.mark.parametrize("name", ["ümläut", "e\u0301", "日本語", "-dash", " lead", "trail ", "a;b", "100%", "[x]*", "🚢"])
+@pytest.mark.parametrize(
+    "name", ["ümläut", "e\u0301", "日本語", "-dash", " lead", "trail ", "a;b", "100%", "[x]*", "🚢"]
+)
 def test_odd_names(client: ftplib.FTP, name: str) -> None:
     store(client, name, b"content")
     assert client.nlst() == [name]
