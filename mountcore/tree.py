@@ -48,6 +48,7 @@ class Node:
         "inode",
         "item",
         "kind",
+        "late",
         "listed_at",
         "loading",
         "mode",
@@ -83,6 +84,8 @@ class Node:
         self.loading: trio.Event | None = None
         self.edits: set[str] | None = None
         """Names changed here while a listing is on its way."""
+        self.late: dict[str, Entry] | None = None
+        """What the remote got meanwhile, of which there was no node yet."""
 
     def __repr__(self) -> str:
         return f"<Node {self.inode} {self.kind.value} {self.path()!r}>"
@@ -111,8 +114,15 @@ class Tree:
     """All nodes that are known."""
 
     def __init__(
-        self, remote: Remote, store: Store, listings: Listings, settings: TreeSettings, listener: Listener
+        self,
+        remote: Remote,
+        store: Store,
+        listings: Listings,
+        settings: TreeSettings,
+        listener: Listener,
+        adopt: Callable[[Node, Item], None],
     ) -> None:
+        self._adopt = adopt
         self._remote = remote
         self._listings = listings
         self._store = store
@@ -121,6 +131,8 @@ class Tree:
         self._folds = settings.normalize or settings.case_insensitive
         self._unsaved: dict[int, Node] = {}
         """Directories changed here since their listing was saved."""
+        self._behind: set[str] = set()
+        """Directories that were never listed here, and whose saved listings lack what was stored since."""
         self._inodes = itertools.count(ROOT_INODE)
         self.root = self._make(None, "", Kind.DIRECTORY)
         self.root.mtime_ns = time.time_ns()
@@ -186,6 +198,27 @@ class Tree:
         self._apply(node, entry)
         self.edited(node)
 
+    def stored(self, path: str, entry: Entry) -> None:
+        """The remote has a file now that a former process left: show it, whatever listing is on its way."""
+        directory, parts = self.root, path.split("/")
+        for depth, name in enumerate(parts, 1):
+            found = entry if depth == len(parts) else Entry(name, Kind.DIRECTORY)
+            if directory.children is None:
+                if directory.late is not None:
+                    directory.late[name] = found
+                self._behind.update("/".join(parts[:upto]) for upto in range(depth - 1, len(parts)))
+                return
+            node = directory.children.get(name)
+            if node is None:
+                node = self._make(directory, name, found.kind)
+                self._put(directory, name, node)
+                self._apply(node, found)
+                self._listener(directory, name, node, False)
+                self._behind.update("/".join(parts[:upto]) for upto in range(depth, len(parts)))
+                return
+            directory = node
+        self.touch(directory, entry)
+
     def _edited(self, parent: Node, name: str) -> None:
         self._unsaved[parent.inode] = parent
         parent.folded = None
@@ -245,19 +278,19 @@ class Tree:
                 continue  # the other one failed: ask, and perhaps fail, for oneself
             if not directory.linked:
                 raise NotFound(directory.name)
-            directory.loading, directory.edits = trio.Event(), set()
+            directory.loading, directory.edits, directory.late = trio.Event(), set(), {}
             try:
                 await self._fetch(directory)
             finally:
                 directory.loading.set()
-                directory.loading = directory.edits = None
+                directory.loading = directory.edits = directory.late = None
             break
         assert directory.children is not None
         return directory.children
 
     async def _fetch(self, directory: Node) -> None:
         path = directory.path()
-        if directory.children is None and not self._store.unclean_stop:
+        if directory.children is None and not self._store.unclean_stop and path not in self._behind:
             lifetime = self._settings.cache_time
             if await self._warm(directory, path, float("inf") if lifetime is None else lifetime):
                 return
@@ -280,6 +313,7 @@ class Tree:
         if directory.path() == path:
             self._merge(directory, entries)
             self._unsaved.pop(directory.inode, None)
+            self._behind.discard(path)
             await trio.to_thread.run_sync(self._listings.save, path, list(entries.values()), 0.0)
 
     def persist(self) -> None:
@@ -310,6 +344,7 @@ class Tree:
 
     def _merge(self, directory: Node, entries: dict[str, Entry]) -> None:
         edits = directory.edits or set()
+        entries = {**entries, **(directory.late or {})}
         if self._settings.block_dupes:
             entries = self._without_dupes(directory, entries)
         directory.folded = None
@@ -385,7 +420,7 @@ class Tree:
             elif node is None or (node.kind is Kind.FILE and node.item is None):
                 if node is None:
                     node = directory.children[name] = self._make(directory, name, Kind.FILE)
-                node.item = item
+                self._adopt(node, item)
 
 
 def _entry(node: Node) -> Entry:

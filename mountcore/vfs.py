@@ -93,7 +93,7 @@ class Vfs:
         self.store = store
         self.settings = settings
         self.counters = Counters()
-        self.tree = Tree(remote, store, listings, settings.tree, self._listing_changed)
+        self.tree = Tree(remote, store, listings, settings.tree, self._listing_changed, self._attach)
         self.evictor = Evictor(store, settings.cache)
         self.fetcher = Fetcher(
             remote, store, settings.read, self.counters, nursery, self._stale, self.evictor.fits, self.evictor.rescue
@@ -148,10 +148,18 @@ class Vfs:
 
     def _rescue_interrupted(self, item: Item) -> None:
         """Nobody was ever told that this content is complete: it must not replace what is at the remote."""
-        path = beside(item.path, "interrupted")
+        path = self._beside(item.path, "interrupted")
         log.warning("%s was being written when the last run ended; what there is of it is kept as %s", item.path, path)
         item.row.base = item.row.attempt = None
         self.store.publish(item, path)
+
+    def _beside(self, path: str, why: str) -> str:
+        """A name beside a file that nothing else in the cache has."""
+        found, number = beside(path, why), 1
+        while self.store.get(found) is not None:
+            number += 1
+            found = beside(path, f"{why} {number}")
+        return found
 
     # attributes
 
@@ -709,7 +717,8 @@ class Vfs:
             if item.row.mtime_ns is not None:
                 node.mtime_ns = item.row.mtime_ns
             node.item = None
-            self._nodes.pop(item.id, None)
+            if self._nodes.get(item.id) is node:
+                del self._nodes[item.id]
 
     def _stored_at_remote(self, node: Node, item: Item | None) -> bool:
         """Whether the remote has, or may have, something under the node's name."""
@@ -793,6 +802,8 @@ class Vfs:
         self.fetcher.stop(item)
         node = self._nodes.get(item.id)
         if node is None:
+            if item.row.path is not None:
+                self.tree.stored(item.path, entry)
             return
         self.tree.edited(node)
         node.version = entry.version
@@ -838,7 +849,7 @@ class Vfs:
 
     def _keep_both(self, item: Item, node: Node | None, theirs: Entry) -> None:
         path = item.path
-        other_path = beside(path, f"conflict {socket.gethostname()}")
+        other_path = self._beside(path, f"conflict {socket.gethostname()}")
         log.warning("%s: both versions are kept; what was written here is %s", path, other_path)
         item.row.base = item.row.attempt = None
         self.store.publish(item, other_path)
