@@ -1,0 +1,221 @@
+"""What a program sees after portside was started again: nothing is missing, nothing is there twice, nothing stale."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import trio
+
+from mountcore.errors import TimedOut, Unreachable
+from mountcore.handle import OpenFlags
+from mountcore.settings import TreeSettings
+
+from . import live
+from .scene import edit, memory, opened, settings, until
+from .storage import content_of_remote
+
+
+def forget_listings(cache: Path) -> None:
+    """As if no directory had ever been listed."""
+    [folder] = cache.glob("*/listings")
+    shutil.rmtree(folder)
+
+
+def cache_files(cache: Path) -> list[Path]:
+    """All data files of the cache."""
+    return [path for path in cache.glob("*/data/*/*") if path.is_file()]
+
+
+@pytest.mark.trio
+async def test_what_was_not_uploaded_is_uploaded_at_the_next_start(tmp_path: Path) -> None:
+    remote = memory()
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await live.mkdir(vfs, "dir")
+        await live.write_file(vfs, "dir/file", b"content")
+    assert await content_of_remote(remote.inner) == {"dir": None}
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await until(lambda: not vfs.snapshot().uploads)
+    assert await content_of_remote(remote.inner) == {"dir": None, "dir/file": b"content"}
+
+
+@pytest.mark.trio
+async def test_a_file_whose_upload_ends_while_its_directory_is_listed_is_shown(tmp_path: Path) -> None:
+    remote = memory()
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await live.write_file(vfs, "file", b"content")
+    forget_listings(tmp_path)
+    upload = remote.gate("put")
+    listing = remote.gate("list", after=True)
+    async with opened(remote, settings(tmp_path)) as vfs, trio.open_nursery() as nursery:
+        await upload.entered.wait()
+        nursery.start_soon(live.names, vfs)
+        await listing.entered.wait()
+        upload.release()
+        await until(lambda: not vfs.snapshot().uploads)
+        listing.release()
+        assert await live.names(vfs) == {"file"}
+        assert await live.read_file(vfs, "file") == b"content"
+
+
+@pytest.mark.trio
+async def test_a_file_taken_up_from_an_earlier_run_can_be_removed_after_its_upload(tmp_path: Path) -> None:
+    remote = memory()
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await live.write_file(vfs, "file", b"content")
+    gate = remote.gate("put")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await gate.entered.wait()
+        assert await live.names(vfs) == {"file"}
+        gate.release()
+        await until(lambda: not vfs.snapshot().uploads)
+        await live.remove(vfs, "file")
+        await vfs.refresh()
+        assert await live.names(vfs) == set()
+    assert await content_of_remote(remote.inner) == {}
+
+
+@pytest.mark.trio
+async def test_a_conflict_with_a_file_from_an_earlier_run_shows_both_versions(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "file.txt", b"base")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await live.write_file(vfs, "file.txt", b"ours")
+    await edit(remote, "file.txt", b"theirs")
+    gate = remote.gate("put")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await gate.entered.wait()
+        assert await live.read_file(vfs, "file.txt") == b"ours"
+        gate.release()
+        assert not await vfs.drain()
+        assert await live.read_file(vfs, "file.txt") == b"theirs"
+        [other] = await live.names(vfs) - {"file.txt"}
+        assert await live.read_file(vfs, other) == b"ours"
+        assert other.startswith("file (conflict ")
+        assert other.endswith(".txt")
+
+
+@pytest.mark.trio
+async def test_a_file_in_a_directory_that_was_removed_remotely_comes_back_with_it(tmp_path: Path) -> None:
+    remote = memory()
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await live.mkdir(vfs, "dir")
+        await live.mkdir(vfs, "dir/sub")
+        await live.write_file(vfs, "dir/sub/file", b"content")
+    await remote.inner.rmdir("dir/sub")
+    await remote.inner.rmdir("dir")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await vfs.refresh()
+        assert await live.names(vfs) == {"dir"}
+        assert await live.read_file(vfs, "dir/sub/file") == b"content"
+        assert not await vfs.drain()
+        await vfs.refresh()
+        await live.remove(vfs, "dir/sub/file")
+    assert await content_of_remote(remote.inner) == {"dir": None, "dir/sub": None}
+
+
+@pytest.mark.trio
+async def test_a_directory_removed_remotely_while_a_file_in_it_is_written_comes_back_with_it(tmp_path: Path) -> None:
+    remote = memory()
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await live.mkdir(vfs, "dir")
+        handle = await vfs.create(await vfs.resolve("dir"), "file", OpenFlags.WRITE, exclusive=True)
+        await handle.write(0, b"one")
+        await remote.inner.rmdir("dir")
+        await vfs.refresh()
+        assert await live.names(vfs) == {"dir"}
+        await handle.write(3, b" two")
+        await handle.close()
+        assert not await vfs.drain()
+        assert await live.read_file(vfs, "dir/file") == b"one two"
+        await live.remove(vfs, "dir/file")
+    assert await content_of_remote(remote.inner) == {"dir": None}
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("problem", [Unreachable, TimedOut])
+async def test_without_the_remote_what_is_cached_is_listed_and_read(
+    tmp_path: Path, problem: type[Unreachable | TimedOut]
+) -> None:
+    remote = memory()
+    await edit(remote, "cached", b"content")
+    await edit(remote, "other", b"not cached")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert await live.read_file(vfs, "cached") == b"content"
+    remote.down = problem()
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert await live.names(vfs) == {"cached", "other"}
+        assert await live.read_file(vfs, "cached") == b"content"
+        with pytest.raises(problem):
+            await live.read_file(vfs, "other")
+        await live.write_file(vfs, "new", b"written offline")
+        assert await vfs.drain(1)
+        remote.down = None
+        assert not await vfs.drain()
+    assert await content_of_remote(remote.inner) == {
+        "cached": b"content", "other": b"not cached", "new": b"written offline"
+    }  # fmt: skip
+
+
+@pytest.mark.trio
+async def test_a_listing_from_an_earlier_run_does_not_bring_back_what_was_changed_before_a_kill(tmp_path: Path) -> None:
+    """A listing that was saved before a crash may be behind; it is only used when the remote cannot be reached."""
+    remote = memory()
+    await edit(remote, "old", b"x")
+    cache, image = tmp_path / "cache", tmp_path / "image"
+    async with opened(remote, settings(cache)) as vfs:
+        assert await live.names(vfs) == {"old"}
+        await live.remove(vfs, "old")
+        await live.write_file(vfs, "new", b"y")
+        shutil.copytree(cache, image)  # what a kill here would leave
+    async with opened(remote, settings(image)) as vfs:
+        assert vfs.store.unclean_stop
+        assert await live.names(vfs) == {"new"}
+
+
+@pytest.mark.trio
+async def test_a_warm_start_asks_the_remote_for_no_listing_while_it_is_young(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "file", b"content")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert await live.read_file(vfs, "file") == b"content"
+    before = remote.asked("list"), remote.asked("read")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert await live.read_file(vfs, "file") == b"content"
+    assert (remote.asked("list"), remote.asked("read")) == before
+    async with opened(remote, settings(tmp_path, tree=TreeSettings(cache_time=0.0))) as vfs:
+        await live.names(vfs)
+    assert remote.asked("list") > before[0]
+
+
+@pytest.mark.trio
+async def test_two_interrupted_files_whose_long_names_begin_alike_are_both_kept(tmp_path: Path) -> None:
+    remote = memory()
+    cache, image = tmp_path / "cache", tmp_path / "image"
+    names = ["x" * 250 + "1", "x" * 250 + "2"]
+    async with opened(remote, settings(cache)) as vfs:
+        for name in names:
+            handle = await vfs.create(vfs.root, name, OpenFlags.WRITE, exclusive=True)
+            await handle.write(0, name.encode())
+        shutil.copytree(cache, image)
+    async with opened(remote, settings(image)) as vfs:
+        assert not await vfs.drain()
+    # without the promise of close only the length that the index knew is kept, but each file is there
+    assert len(await content_of_remote(remote.inner)) == 2
+
+
+@pytest.mark.trio
+async def test_nothing_is_left_behind_in_the_cache_directory_by_what_was_removed(tmp_path: Path) -> None:
+    remote = memory()
+    async with opened(remote, settings(tmp_path)) as vfs:
+        for number in range(20):
+            await live.write_file(vfs, f"f{number}", os.urandom(1000))
+        assert not await vfs.drain()
+        for number in range(20):
+            await live.remove(vfs, f"f{number}")
+        assert vfs.store.held == 0
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert vfs.store.held == 0
+    assert cache_files(tmp_path) == []
