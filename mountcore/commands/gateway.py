@@ -17,6 +17,7 @@ The other keys of a table are the options of ``portside mount`` and ``portside s
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import tomllib
@@ -125,7 +126,7 @@ class GatewayFile:
             raise Refused(f"{where}: {problem}") from None
         if words and words in opened:
             # the same words are the same storage, also where each opening would make a new one (:memory:)
-            return FrontEnd(kind, part.label, opened[words].remote, part.settings, part.values, mountpoint)
+            return dataclasses.replace(part, remote=opened[words].remote)
         if words:
             opened[words] = part
         return part

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import Refused
@@ -32,6 +32,8 @@ class FrontEnd:
     values: Mapping[str, object]
     """The front end's own options, parsed."""
     mountpoint: str = ""
+    vfs_texts: Mapping[str, str] = field(default_factory=dict)
+    """What ``settings`` was made of; an auth proxy's storages get the same, with changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,11 @@ def front_end(
     Opens the remote without contacting it. Raises :class:`Refused`.
     """
     values = front_end_values(kind, own)
-    settings = vfs_settings(vfs_texts(vfs))
+    texts = vfs_texts(vfs)
+    settings = vfs_settings(texts)
     if words is None:
-        return FrontEnd(kind, "", None, settings, values, mountpoint)
-    return FrontEnd(kind, config.label(words), config.open(words), settings, values, mountpoint)
+        return FrontEnd(kind, "", None, settings, values, mountpoint, texts)
+    return FrontEnd(kind, config.label(words), config.open(words), settings, values, mountpoint, texts)
 
 
 def check_together(front_ends: list[FrontEnd], places: list[str]) -> list[FrontEnd]:

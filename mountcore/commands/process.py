@@ -188,7 +188,7 @@ class _Process:
                     real = real_path(what.mountpoint)
                     begin = partial(serve, part.vfs, what.mountpoint, what.values)
                 else:
-                    begin = partial(serve, core, part.vfs, what.values)
+                    begin = partial(serve, core, part.vfs or what.vfs_texts, what.values)
                 value = await own.start(self._within, begin, part)
                 if what.kind == "mount":
                     await nursery.start(self._listen, part, real)
