@@ -7,15 +7,14 @@ thread; those that can wait are ``async``.
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from mountcore.errors import InvalidName, Unsupported
+from mountcore.errors import InvalidName, IsDirectory, NotDirectory, Stale, Unsupported
 from mountcore.remotes.protocol import Kind
 from mountcore.vfs import Attributes, Handle, Node, OpenFlags, StatFs, Vfs
 
@@ -23,6 +22,7 @@ from .inodes import Inodes
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
+PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +36,28 @@ class Opened:
 
 @final
 class Operations:
-    """A Vfs in the terms of FUSE."""
+    """A Vfs in the terms of FUSE.
 
-    def __init__(self, vfs: Vfs) -> None:
+    ``writeback`` says that the kernel gathers writes: it then reads through handles that a program opened for
+    writing only, and places appends itself.
+    """
+
+    def __init__(self, vfs: Vfs, *, writeback: bool = False) -> None:
         self.vfs = vfs
         self.inodes = Inodes(vfs.root)
         self.handles: dict[int, Handle] = {}
         """Open files; sessions look here for the paths on which a microsecond counts."""
-        self._directories: dict[int, Sequence[Node]] = {}
+        self.stale_entry: Callable[[int, str], None] = lambda parent, name: None
+        """Told of a name that the kernel may hold and that went by another spelling."""
+        self._writeback = writeback
+        self._folds = vfs.settings.tree.normalize or vfs.settings.tree.case_insensitive
+        self._folds_ascii = vfs.settings.tree.case_insensitive
+        self._directories: dict[int, tuple[Node, Sequence[Node]]] = {}
+        self._appending: set[int] = set()
+        self._beside: dict[int, Handle] = {}
+        """For handles that append: a second one, for pages that the kernel writes where they belong."""
+        self._wrote: set[int] = set()
+        self._distrusted: set[int] = set()
         self._numbers = itertools.count(1)
 
     # names
@@ -56,6 +70,12 @@ class Operations:
         if name == "..":
             return directory.parent or directory
         return await self.vfs.lookup(directory, name)
+
+    def lasting(self, name: str, node: Node | None) -> bool:
+        """Whether the kernel may remember what a name stands for: it cannot know that two spellings are one name."""
+        if not self._folds or (not self._folds_ascii and name.isascii()):
+            return True
+        return node is not None and node.name == name
 
     def told(self, node: Node) -> None:
         """The kernel was told of the node by a reply that counts."""
@@ -75,19 +95,29 @@ class Operations:
 
     async def unlink(self, parent: int, name: str) -> None:
         """Remove a file."""
-        await self.vfs.unlink(self.inodes[parent], name)
+        await self.vfs.unlink(self.inodes[parent], await self._spelling(parent, name))
 
     async def rmdir(self, parent: int, name: str) -> None:
         """Remove an empty directory."""
-        await self.vfs.rmdir(self.inodes[parent], name)
+        await self.vfs.rmdir(self.inodes[parent], await self._spelling(parent, name))
 
     async def rename(self, parent: int, name: str, new_parent: int, new_name: str, flags: int) -> None:
         """Rename; ``flags`` as in rename(2): NOREPLACE is kept, EXCHANGE is EINVAL like on most file systems."""
         if flags & ~RENAME_NOREPLACE:
             raise InvalidName(new_name, "names cannot be exchanged")
+        name = await self._spelling(parent, name)
         await self.vfs.rename(
             self.inodes[parent], name, self.inodes[new_parent], new_name, replace=not flags & RENAME_NOREPLACE
         )
+
+    async def _spelling(self, parent: int, name: str) -> str:
+        """How a name that is about to go is really spelt; the kernel knows only of the one that it said."""
+        if self.lasting(name, None):
+            return name
+        node = await self.vfs.lookup(self.inodes[parent], name)
+        if node.name != name:
+            self.stale_entry(parent, node.name)
+        return node.name
 
     # attributes
 
@@ -98,11 +128,13 @@ class Operations:
         node = self.inodes[inode]
         if size is not None:
             opened = self.handles.get(handle) if handle is not None else None
+            if node.kind is Kind.DIRECTORY:
+                raise IsDirectory(node.path())
             if opened is not None:
                 await opened.truncate(size)
-            elif node.kind is Kind.DIRECTORY:
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                self.vfs.content_changed(node)
             else:
+                self._check_named(node)
                 await self.vfs.truncate(node, size)
         if mtime_ns is not None:
             await self.vfs.set_mtime(node, mtime_ns)
@@ -117,15 +149,20 @@ class Operations:
     async def opendir(self, inode: int) -> int:
         """A handle on a directory; what it lists is settled by the first `entries`."""
         node = self.inodes[inode]
-        await self.vfs.children(node)
+        if node.kind is not Kind.DIRECTORY:
+            raise NotDirectory(node.path())
         number = next(self._numbers)
-        self._directories[number] = ()
+        self._directories[number] = (node, ())
         return number
 
-    async def entries(self, handle: int, inode: int, start: int) -> Sequence[Node]:
-        """All entries of a directory as of the last rewind (``start`` 0): offsets stay true while it changes."""
+    async def entries(self, handle: int, start: int) -> tuple[Node, Sequence[Node]]:
+        """A directory and its entries as of the last rewind (``start`` 0): offsets stay true while it changes.
+
+        An entry whose parent is not the directory any more has gone meanwhile, and is left out.
+        """
         if start == 0:
-            self._directories[handle] = await self.vfs.children(self.inodes[inode])
+            node = self._directories[handle][0]
+            self._directories[handle] = (node, await self.vfs.children(node))
         return self._directories[handle]
 
     def releasedir(self, handle: int) -> None:
@@ -136,19 +173,26 @@ class Operations:
 
     async def open(self, inode: int, flags: int) -> Opened:
         """Open a file. The kernel has handled O_CREAT and O_EXCL; O_TRUNC and O_APPEND are ours."""
-        handle = await self.vfs.open(self.inodes[inode], OpenFlags.from_os(flags))
-        return Opened(self._keep(handle), keep_cache=not flags & os.O_TRUNC)
+        node = self.inodes[inode]
+        if node.kind is Kind.FILE:
+            self._check_named(node)
+        trusted = inode not in self._distrusted
+        self._distrusted.discard(inode)
+        handle = await self.vfs.open(node, self._flags(flags))
+        if flags & os.O_TRUNC:
+            self.vfs.content_changed(node)
+        return Opened(self._keep(handle, flags), keep_cache=trusted and not flags & os.O_TRUNC)
 
     async def create(self, parent: int, name: str, flags: int) -> tuple[Opened, Node]:
         """Make and open a file."""
         handle = await self.vfs.create(
-            self.inodes[parent], name, OpenFlags.from_os(flags), exclusive=bool(flags & os.O_EXCL)
+            self.inodes[parent], name, self._flags(flags), exclusive=bool(flags & os.O_EXCL)
         )
-        return Opened(self._keep(handle), keep_cache=False), handle.node
+        return Opened(self._keep(handle, flags), keep_cache=False), handle.node
 
     async def mknod(self, parent: int, name: str, mode: int) -> Node:
         """Make an empty regular file; nothing else has a meaning on a remote."""
-        if mode and not stat.S_ISREG(mode):
+        if stat.S_IFMT(mode) and not stat.S_ISREG(mode):
             raise Unsupported(name, "only regular files can be made here")
         handle = await self.vfs.create(self.inodes[parent], name, OpenFlags.WRITE, exclusive=True)
         try:
@@ -157,16 +201,93 @@ class Operations:
             await handle.close()
         return handle.node
 
-    def _keep(self, handle: Handle) -> int:
-        number = next(self._numbers)
-        self.handles[number] = handle
-        return number
+    def try_write(self, number: int, offset: int, data: bytes | memoryview) -> int | None:
+        """Write at once; None when something has to be waited for, or decided: use `write`."""
+        handle = self.handles[number]
+        if number in self._appending and offset != handle.size:
+            return None
+        self._wrote.add(number)
+        return handle.try_write(offset, data)
+
+    async def write(self, number: int, offset: int, data: bytes, *, page: bool | None = None) -> int:
+        """Write. ``page``: the kernel writes a page of a mapping, not what a program appends; None: not known."""
+        handle = self.handles[number]
+        self._wrote.add(number)
+        if number in self._appending and offset != handle.size:
+            if page is None:
+                # an append goes to where the kernel thinks that the end is, and that is rarely a page's start
+                page = offset % PAGE == 0 and offset + len(data) <= handle.size
+            if page:
+                return await (await self._positional(number, handle)).write(offset, data)
+            written = await handle.write(offset, data)
+            self.stale_content(handle.node.inode)
+            return written
+        return await handle.write(offset, data)
+
+    stale_content: Callable[[int], None] = staticmethod(lambda inode: None)
+    """Told of a file of which the kernel's pages are wrong, though it was the kernel that changed it."""
+
+    async def _positional(self, number: int, handle: Handle) -> Handle:
+        if number not in self._beside:
+            self._beside[number] = await self.vfs.open(handle.node, OpenFlags.WRITE)
+        return self._beside[number]
+
+    async def flush(self, number: int) -> None:
+        """One descriptor of an open file is closed."""
+        await self.handles[number].flush()
+        self._announce(number)
+
+    async def fsync(self, number: int) -> None:
+        """What was written survives power loss."""
+        await self.handles[number].fsync()
+        self._announce(number)
 
     async def release(self, number: int) -> None:
         """The last descriptor of an open file is gone."""
         handle = self.handles.pop(number, None)
-        if handle is not None:
-            await handle.close()
+        if handle is None:
+            return
+        self._announce(number, handle)
+        self._appending.discard(number)
+        beside = self._beside.pop(number, None)
+        if beside is not None:
+            await beside.close()
+        await handle.close()
+
+    def distrust(self, inode: int) -> None:
+        """The content changed by another door: the next open does not keep what the kernel has of it."""
+        if inode in self.inodes:
+            self._distrusted.add(inode)
+
+    def forget(self, inode: int, times: int) -> None:
+        """The kernel gives back names that it was told."""
+        if self.inodes.forget(inode, times):
+            self._distrusted.discard(inode)
+
+    def _announce(self, number: int, handle: Handle | None = None) -> None:
+        """Tell other mounts of the same storage what was written through this handle."""
+        if number in self._wrote:
+            self._wrote.discard(number)
+            self.vfs.content_changed((handle or self.handles[number]).node)
+
+    def _flags(self, flags: int) -> OpenFlags:
+        if self._writeback and flags & os.O_ACCMODE == os.O_WRONLY:
+            flags = flags & ~os.O_ACCMODE | os.O_RDWR
+        if self._writeback:
+            flags &= ~os.O_APPEND
+        return OpenFlags.from_os(flags)
+
+    def _check_named(self, node: Node) -> None:
+        """A file whose name went and that nobody has open has no content any more."""
+        if not node.linked and node.item is None:
+            raise Stale(node.name, "the file was removed")
+
+    def _keep(self, handle: Handle, flags: int) -> int:
+        number = next(self._numbers)
+        self.handles[number] = handle
+        if flags & os.O_APPEND and not self._writeback:
+            self._appending.add(number)
+        return number
 
     async def close(self) -> None:
         """The session ended: nobody will release what is still open."""

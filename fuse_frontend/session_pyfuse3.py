@@ -10,7 +10,9 @@ import functools
 import logging
 import os
 import select
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, final
 
 import pyfuse3
@@ -268,10 +270,14 @@ class Pyfuse3Session:
         if settings.read_only:
             options.add("ro")
         before = set(_fuse_descriptors())
-        try:
-            pyfuse3.init(_Bridge(operations, settings), settings.mountpoint, options)
-        except RuntimeError as problem:
-            raise Refused(f"{settings.mountpoint}: mounting failed: {problem}; see the messages above") from problem
+        with _overheard() as said:
+            try:
+                pyfuse3.init(_Bridge(operations, settings), settings.mountpoint, options)
+            except RuntimeError as problem:
+                why = said() or str(problem)
+                raise Refused(
+                    f"{settings.mountpoint}: mounting is not possible: {why}; a container needs SYS_ADMIN"
+                ) from problem
         _taken = True
         self._settings = settings
         self._closed = False
@@ -294,6 +300,19 @@ class Pyfuse3Session:
 
     def invalidate_entry(self, parent: int, name: str) -> None:
         pyfuse3.invalidate_entry(parent, name.encode("utf-8", "surrogateescape"))
+
+
+@contextmanager
+def _overheard() -> Iterator[Callable[[], str]]:
+    """libfuse and fusermount3 say why on descriptor 2; what they say belongs into the one line of the error."""
+    with tempfile.TemporaryFile() as heard:
+        before = os.dup(2)
+        os.dup2(heard.fileno(), 2)
+        try:
+            yield lambda: " ".join(os.pread(heard.fileno(), 2000, 0).decode(errors="replace").split())
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
 
 
 def _fuse_descriptors() -> list[int]:

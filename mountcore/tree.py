@@ -236,7 +236,12 @@ class Tree:
 
     async def find(self, directory: Node, name: str) -> Node | None:
         """The child of that name, or, where nothing is called exactly so, of a name that counts as the same."""
-        children = await self.load(directory)
+        await self.load(directory)
+        return self.known(directory, name)
+
+    def known(self, directory: Node, name: str) -> Node | None:
+        """Like `find`, in the listing that is there."""
+        children = directory.children or {}
         node = children.get(name)
         if node is not None or not self._folds or (name.isascii() and not self._settings.case_insensitive):
             return node

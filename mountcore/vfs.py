@@ -192,6 +192,15 @@ class Vfs:
             raise NotFound(join(parent.path(), name))
         return node
 
+    def try_lookup(self, parent: Node, name: str) -> Node | None:
+        """Like `lookup`, answered at once from a listing that is believed; None: use `lookup`."""
+        if not self.tree.fresh(parent):
+            return None
+        node = self.tree.known(parent, name)
+        if node is None:
+            raise NotFound(join(parent.path(), name))
+        return node
+
     async def resolve(self, path: str) -> Node:
         """The node of a path from the root."""
         node = self.root
@@ -428,6 +437,10 @@ class Vfs:
         async with self._names.hold((parent, name), (new_parent, new_name)):
             node = await self.lookup(parent, name)
             target = await self.tree.find(new_parent, new_name)
+            if target is node:  # the same name, spelled differently
+                target = None
+            elif target is not None:
+                new_name = target.name
             if target is not None and not replace:
                 raise Exists(path)
             ancestor: Node | None = new_parent
@@ -627,6 +640,8 @@ class Vfs:
             target = await self.tree.find(parent, name)
             if target is not None and target.kind is not Kind.FILE:
                 raise IsDirectory(path)
+            if target is not None:  # perhaps in another normal form, which then is its name
+                name, path = target.name, target.path()
             loser = self._cached(target) if target is not None else None
             if loser is not None:
                 await self.writeback.withdraw(loser)

@@ -1,0 +1,115 @@
+"""The FUSE kernel protocol, version 7: numbers and layouts of fuse(4) and linux/fuse.h. Pure."""
+
+from __future__ import annotations
+
+import enum
+import struct
+
+
+class Op(enum.IntEnum):
+    """What the kernel asks for."""
+
+    LOOKUP = 1
+    FORGET = 2
+    GETATTR = 3
+    SETATTR = 4
+    READLINK = 5
+    SYMLINK = 6
+    MKNOD = 8
+    MKDIR = 9
+    UNLINK = 10
+    RMDIR = 11
+    RENAME = 12
+    LINK = 13
+    OPEN = 14
+    READ = 15
+    WRITE = 16
+    STATFS = 17
+    RELEASE = 18
+    FSYNC = 20
+    FLUSH = 25
+    INIT = 26
+    OPENDIR = 27
+    READDIR = 28
+    RELEASEDIR = 29
+    FSYNCDIR = 30
+    ACCESS = 34
+    CREATE = 35
+    INTERRUPT = 36
+    DESTROY = 38
+    BATCH_FORGET = 42
+    READDIRPLUS = 44
+    RENAME2 = 45
+
+
+class Init(enum.IntFlag):
+    """What INIT can agree on, as far as it is used here."""
+
+    ASYNC_READ = 1 << 0
+    ATOMIC_O_TRUNC = 1 << 3
+    BIG_WRITES = 1 << 5
+    AUTO_INVAL_DATA = 1 << 12
+    DO_READDIRPLUS = 1 << 13
+    READDIRPLUS_AUTO = 1 << 14
+    WRITEBACK_CACHE = 1 << 16
+    PARALLEL_DIROPS = 1 << 18
+    MAX_PAGES = 1 << 22
+
+
+class SetattrValid(enum.IntFlag):
+    """Which fields of SETATTR mean something."""
+
+    MODE = 1 << 0
+    SIZE = 1 << 3
+    MTIME = 1 << 5
+    HANDLE = 1 << 6
+    MTIME_NOW = 1 << 8
+
+
+FOPEN_DIRECT_IO = 1
+FOPEN_KEEP_CACHE = 2
+NOTIFY_INVAL_INODE = 2
+NOTIFY_INVAL_ENTRY = 3
+
+PAGE = 4096
+MAX_PAGES = 256
+MAX_WRITE = MAX_PAGES * PAGE
+BUFFER = MAX_WRITE + PAGE
+"""What one read of the device may deliver: a header and the largest write."""
+
+IN_HEADER = struct.Struct("<IIQQIIIHH")
+"""length, opcode, unique, node, uid, gid, pid, extensions, padding"""
+BODY = IN_HEADER.size
+OUT_HEADER = struct.Struct("<IiQ")
+"""length, error (negative errno, or a notification's number), unique"""
+INIT_IN = struct.Struct("<IIII")
+INIT_OUT = struct.Struct("<IIIIHHIIHHII24x")
+ATTRIBUTES = struct.Struct("<QQQqqqIIIIIIIIII")
+ENTRY = struct.Struct("<QQQQII")
+ATTR_OUT = struct.Struct("<QII")
+OPEN_IN = struct.Struct("<II")
+OPEN_OUT = struct.Struct("<QIi")
+CREATE_IN = struct.Struct("<IIII")
+READ_IN = struct.Struct("<QQI")
+WRITE_IN = struct.Struct("<QQIIQII")
+WRITE_OUT = struct.Struct("<II")
+HANDLE_IN = struct.Struct("<Q")
+"""What FLUSH, FSYNC, RELEASE and RELEASEDIR begin with."""
+SETATTR_IN = struct.Struct("<IIQQQqqqIIIIIIII")
+MKNOD_IN = struct.Struct("<IIII")
+MKDIR_IN = struct.Struct("<II")
+RENAME_IN = struct.Struct("<Q")
+RENAME2_IN = struct.Struct("<QII")
+FORGET_IN = struct.Struct("<Q")
+BATCH_FORGET_IN = struct.Struct("<II")
+FORGET_ONE = struct.Struct("<QQ")
+STATFS_OUT = struct.Struct("<QQQQQIIII24x")
+DIRENT = struct.Struct("<QQII")
+INVAL_INODE = struct.Struct("<Qqq")
+INVAL_ENTRY = struct.Struct("<QII")
+NEGATIVE_ENTRY_PADDING = bytes(ATTRIBUTES.size)
+
+
+def names(body: memoryview) -> list[str]:
+    """The NUL-terminated names at the end of a request."""
+    return [part.decode("utf-8", "surrogateescape") for part in bytes(body).split(b"\0")[:-1]]
