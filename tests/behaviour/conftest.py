@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from ftp.serving import serving
 from model.live import live_core
 from model.storage import Content, content_of_folder, content_of_remote
 
@@ -15,7 +16,7 @@ from mountcore.remotes.memory import Memory
 from mountcore.remotes.registry import open_remote
 from mountcore.settings import CacheSettings, VfsSettings
 
-from .doors import Ability, Door, VfsDoor, walk
+from .doors import Ability, Door, FtpDoor, VfsDoor, walk
 
 NEVER = 3600.0
 """Seconds: nothing is uploaded before the test drains."""
@@ -44,9 +45,31 @@ def vfs_over_a_folder(stack: ExitStack, place: Path) -> Door:
     return VfsDoor(core, vfs, lambda base: content_of_folder(place / "store" / base))
 
 
+def ftp_over_a_folder(stack: ExitStack, place: Path) -> Door:
+    """The server writes through the same core; uploads follow shortly after."""
+    (place / "store").mkdir()
+    served = stack.enter_context(
+        serving(lambda: open_remote("local", {}, str(place / "store")), {"vfs-write-back": "50ms"})
+    )
+    client = stack.enter_context(served.connect())
+    assert served.vfs is not None
+
+    def drain() -> None:
+        left = served.run(served.vfs.drain)  # type: ignore[union-attr]
+        assert not left, f"not uploaded: {left}"
+
+    return FtpDoor(
+        client,
+        lambda base: content_of_folder(place / "store" / base),
+        drain,
+        lambda: served.run(served.vfs.refresh),  # type: ignore[union-attr]
+    )
+
+
 DOORS: dict[str, tuple[frozenset[Ability], Callable[[ExitStack, Path], Door]]] = {
     "vfs-memory": (VfsDoor.lacks, vfs_over_memory),
     "vfs-folder": (VfsDoor.lacks, vfs_over_a_folder),
+    "ftp-folder": (FtpDoor.lacks, ftp_over_a_folder),
 }
 
 
@@ -85,31 +108,35 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """The one place that says which tests a door does not run, and why."""
     for name, reasons in sorted(config.stash.get(LEFT_OUT, {}).items()):
         for ability, tests in reasons.items():
-            terminalreporter.write_line(f"door {name} cannot {ability.value}: left out {', '.join(sorted(tests))}")
+            left_out = ", ".join(sorted({test.partition("[")[0] for test in tests}))
+            terminalreporter.write_line(f"door {name} cannot {ability.value}; {len(tests)} left out: {left_out}")
 
 
-class _OpenDoors:
+class OpenDoors:
+    """Doors by name."""
+
     def __init__(self, factory: pytest.TempPathFactory) -> None:
         self.stack = ExitStack()
         self._factory = factory
         self._open: dict[str, Door] = {}
 
     def get(self, name: str) -> Door:
+        """The door, opened at first use."""
         if name not in self._open:
             self._open[name] = DOORS[name][1](self.stack, self._factory.mktemp(name))
         return self._open[name]
 
 
 @pytest.fixture(scope="session")
-def open_doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_OpenDoors]:
+def open_doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenDoors]:
     """Doors are opened at first use and closed at the end."""
-    doors = _OpenDoors(tmp_path_factory)
+    doors = OpenDoors(tmp_path_factory)
     with doors.stack:
         yield doors
 
 
 @pytest.fixture
-def door(door_name: str, open_doors: _OpenDoors, request: pytest.FixtureRequest) -> Iterator[Door]:
+def door(door_name: str, open_doors: OpenDoors, request: pytest.FixtureRequest) -> Iterator[Door]:
     """A door into an empty directory. Afterwards everything is uploaded, and then the storage holds, byte for
     byte, what the door showed before, and the door shows it again when it asks the storage anew."""
     found = open_doors.get(door_name)

@@ -6,9 +6,13 @@ Paths are relative to the door's ``base``, a directory of the test's own.
 
 from __future__ import annotations
 
+import calendar
 import enum
 import errno
+import ftplib
+import io
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -19,6 +23,7 @@ from model import live
 from model.live import LiveCore
 from model.storage import Content
 
+from mountcore.errors import REPLIES
 from mountcore.remotes.protocol import Kind
 from mountcore.vfs import Handle, OpenFlags, Vfs
 
@@ -27,6 +32,7 @@ class Ability(enum.Enum):
     """What not every protocol can express, in words for the summary."""
 
     TRUNCATE = "set the length of a file"
+    ANY_OFFSET = "write from the first byte on, or from beyond the end, and keep the rest"
     HANDLES = "keep a file open across other operations"
     LINE_BREAKS = "carry a CR or LF in a name"
     RAW_NAMES = "carry a name that is not UTF-8"
@@ -314,3 +320,80 @@ class _OsFile:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+class FtpDoor:
+    """An FTP server, with the client of the standard library."""
+
+    lacks = frozenset({Ability.TRUNCATE, Ability.ANY_OFFSET, Ability.HANDLES, Ability.LINE_BREAKS, Ability.RAW_NAMES})
+
+    def __init__(
+        self,
+        client: ftplib.FTP,
+        look: Callable[[str], Content],
+        drain: Callable[[], None],
+        forget: Callable[[], None],
+    ) -> None:
+        self.client = client
+        self.base = ""
+        self._look = look
+        self.drain = drain
+        self.forget = forget
+
+    def _at(self, path: str) -> str:
+        return "/" + "/".join(part for part in (self.base, path) if part)
+
+    def write(self, path: str, data: bytes) -> None:
+        self.client.storbinary(f"STOR {self._at(path)}", io.BytesIO(data))
+
+    def read(self, path: str) -> bytes:
+        parts: list[bytes] = []
+        self.client.retrbinary(f"RETR {self._at(path)}", parts.append)
+        return b"".join(parts)
+
+    def append(self, path: str, data: bytes) -> None:
+        self.client.storbinary(f"APPE {self._at(path)}", io.BytesIO(data))
+
+    def overwrite(self, path: str, offset: int, data: bytes) -> None:
+        self.client.storbinary(f"STOR {self._at(path)}", io.BytesIO(data), rest=offset)
+
+    def rename(self, old: str, new: str) -> None:
+        self.client.rename(self._at(old), self._at(new))
+
+    def remove(self, path: str) -> None:
+        self.client.delete(self._at(path))
+
+    def mkdir(self, path: str) -> None:
+        self.client.mkd(self._at(path))
+
+    def rmdir(self, path: str) -> None:
+        self.client.rmd(self._at(path))
+
+    def listdir(self, path: str) -> list[str]:
+        return [name for name, facts in self.client.mlsd(self._at(path)) if facts["type"] in ("file", "dir")]
+
+    def stat(self, path: str) -> Facts:
+        _, line, _ = self.client.sendcmd(f"MLST {self._at(path)}").split("\n")
+        facts = dict(part.split("=") for part in line.strip(" ").partition(" ")[0].lower().split(";") if part)
+        when = calendar.timegm(time.strptime(facts["modify"][:14], "%Y%m%d%H%M%S"))
+        return Facts(facts["type"] == "dir", int(facts.get("size", 0)), when)
+
+    def set_mtime(self, path: str, mtime: int) -> None:
+        self.client.sendcmd(f"MFMT {time.strftime('%Y%m%d%H%M%S', time.gmtime(mtime))} {self._at(path)}")
+
+    def truncate(self, path: str, size: int) -> None:
+        raise NotImplementedError
+
+    def open(self, path: str, *, write: bool = False) -> DoorFile:
+        raise NotImplementedError
+
+    @contextmanager
+    def refused(self, code: int) -> Iterator[None]:
+        # 550 is the only reply of this kind that RFC 959 §5.4 has for some commands
+        allowed = {str(dict(REPLIES.values())[code]), "550"}
+        with pytest.raises(ftplib.Error) as caught:
+            yield
+        assert str(caught.value)[:3] in allowed, f"{caught.value!r} for {errno.errorcode[code]}"
+
+    def stored(self) -> Content:
+        return self._look(self.base)

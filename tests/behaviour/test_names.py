@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ftplib
 import os
 import unicodedata
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from .doors import Ability, Door, walk
+from .conftest import OpenDoors
+from .doors import Ability, Door, FtpDoor, walk
 
 NAMES = [
     "with space", "  leading spaces", "trailing space ", "trailing dot.", "...", "..hidden", ".hidden", " ",
@@ -86,6 +88,18 @@ def test_the_two_normal_forms_of_a_name_are_one_file(door: Door) -> None:
     assert door.read(decomposed) == b"second"
 
 
+def test_renaming_over_the_other_normal_form_of_a_name_replaces_that_file(door: Door) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    door.write(decomposed, b"loser")
+    door.drain()
+    door.write("winner", b"winner")
+    door.rename("winner", composed)
+    assert walk(door) == {decomposed: b"winner"}
+    door.append(composed, b"!")
+    door.rename(decomposed, composed)
+    assert walk(door) == {composed: b"winner!"}
+
+
 def test_names_that_differ_in_case_are_different_files(door: Door) -> None:
     door.write("Readme", b"one")
     door.write("README", b"two")
@@ -99,3 +113,15 @@ def test_a_name_of_more_than_255_bytes_is_refused(door: Door, name: str) -> None
     with door.refused(errno.ENAMETOOLONG):
         door.mkdir(name)
     assert door.listdir("") == []
+
+
+@pytest.mark.parametrize("command", ["MKD line\rfeed", "STOR line\rfeed", "DELE line\rfeed", "MKD nul\0nul"], ids=ascii)
+def test_a_name_with_a_line_break_is_refused_over_ftp(open_doors: OpenDoors, command: str) -> None:
+    door = open_doors.get("ftp-folder")
+    assert isinstance(door, FtpDoor)
+    before = set(door.listdir(""))
+    assert door.client.sock is not None
+    door.client.sock.sendall(command.encode() + b"\r\n")
+    with pytest.raises(ftplib.error_perm, match=r"^5"):
+        door.client.getresp()
+    assert set(door.listdir("")) == before
