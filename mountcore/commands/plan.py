@@ -97,14 +97,14 @@ def check_together(front_ends: list[FrontEnd], places: list[str]) -> list[FrontE
 
 def _differences(a: VfsSettings, b: VfsSettings) -> list[str]:
     names: list[str] = []
-    for field in dataclasses.fields(VfsSettings):
-        left, right = getattr(a, field.name), getattr(b, field.name)
+    for part in dataclasses.fields(VfsSettings):
+        left, right = getattr(a, part.name), getattr(b, part.name)
         if left != right and dataclasses.is_dataclass(left):
             names += [
-                f"{field.name}.{inner.name}"
+                f"{part.name}.{inner.name}"
                 for inner in dataclasses.fields(left)
                 if getattr(left, inner.name) != getattr(right, inner.name)
             ]
         elif left != right:
-            names.append(field.name)
+            names.append(part.name)
     return names
