@@ -124,7 +124,7 @@ async def start_tls(
     options: FtpOptions, context: ssl.SSLContext, stream: trio.SocketStream, session: ssl.SSLSession | None
 ) -> trio.SSLStream[Draining]:
     """TLS over ``stream``, resuming ``session``: vsftpd and proftpd refuse data connections that do not."""
-    secure = trio.SSLStream(Draining(stream), context, server_hostname=options.host, https_compatible=True)
+    secure = trio.SSLStream(Draining(stream), context, server_hostname=options.host)
     if session is not None:
         secure.session = session
     try:
