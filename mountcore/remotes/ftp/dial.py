@@ -77,6 +77,12 @@ def _words(problem: BaseException) -> str:
         return problem.reason or "TLS error"
     if isinstance(problem, OSError) and problem.strerror:
         return problem.strerror
+    # no address answered: trio says why for each in the cause
+    cause = problem.__cause__
+    each = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
+    reasons = dict.fromkeys(part.strerror for part in each if isinstance(part, OSError) and part.strerror)
+    if reasons:
+        return ", ".join(reasons)
     return str(problem) or "the connection broke"
 
 
