@@ -14,6 +14,7 @@ import sys
 from typing import Protocol, cast
 
 from .commands.failures import EXIT_FAILED, EXIT_USAGE, UsageError, describe, exit_code
+from .commands.logs import say
 from .errors import Refused
 
 #: subcommand → (module in mountcore.commands, what it does)
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (Refused, OSError) as problem:
-        print(f"portside: {describe(problem)}", file=sys.stderr)
+        say(describe(problem))
         return exit_code(problem)
 
 

@@ -16,7 +16,7 @@ class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if record.exc_info and not logging.getLogger().isEnabledFor(logging.DEBUG):
             record.exc_info, record.exc_text = None, None
-        return super().format(record).replace("\r", "\\r").replace("\n", "\\n")
+        return printable(super().format(record))
 
 
 def set_up(level: str, verbose: int = 0) -> None:
@@ -33,4 +33,9 @@ def set_up(level: str, verbose: int = 0) -> None:
 
 def say(text: str) -> None:
     """Tell the user something about the course of things."""
-    print(f"portside: {text}", file=sys.stderr, flush=True)
+    print(f"portside: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """One line that a terminal shows and does not obey: file names may have line breaks and escape codes in them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)

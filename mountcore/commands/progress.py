@@ -14,7 +14,7 @@ from typing import Any, Self, final
 
 from ..accounting import VfsSnapshot
 from ..quantity import format_size
-from .logs import say
+from .logs import printable, say
 
 PLAIN_INTERVAL = 5.0
 
@@ -97,6 +97,7 @@ class Progress:
             self._bar.start()
         what = pending.error or pending.path.rpartition("/")[2]
         text = f"uploading, {pending.files} left" + (f": {what[:40]}" if what else "") if pending.files else "uploaded"
+        text = printable(text)
         # file names are not markup
         text = text.replace("[", r"\[")
         self._bar.update(

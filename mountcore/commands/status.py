@@ -11,6 +11,7 @@ from ..errors import Refused
 from ..options import Option, boolean, parse_values
 from ..quantity import format_size
 from .arguments import Parser, given
+from .logs import printable
 
 OPTIONS: tuple[Option, ...] = (
     Option("json", "false", "Print one JSON object for programs to read", boolean, flag=True),
@@ -33,11 +34,15 @@ def run(argv: list[str]) -> int:
     if "error" in message:
         raise Refused(f"{args.mountpoint}: {message['error']}")
     status = message["done"]
-    print(json.dumps(status) if parse_values(OPTIONS, given(args, OPTIONS))["json"] else _text(status))
+    print(
+        json.dumps(status)
+        if parse_values(OPTIONS, given(args, OPTIONS))["json"]
+        else "\n".join(map(printable, _lines(status)))
+    )
     return 0
 
 
-def _text(s: Mapping[str, Any]) -> str:
+def _lines(s: Mapping[str, Any]) -> list[str]:
     reads = s["hits"] + s["misses"]
     lines = [
         f"{s['remote']} at {s['mountpoint']}, process {s['pid']}",
@@ -47,7 +52,7 @@ def _text(s: Mapping[str, Any]) -> str:
         f"uploaded:   {format_size(s['uploaded_bytes'])} in {s['uploaded_files']} files",
     ]
     if not s["uploads"]:
-        return "\n".join([*lines, "to upload:  nothing, everything is stored"])
+        return [*lines, "to upload:  nothing, everything is stored"]
     lines.append(
         f"to upload:  {len(s['uploads'])} files, {format_size(sum(u['size'] - u['sent'] for u in s['uploads']))}"
     )
@@ -55,4 +60,4 @@ def _text(s: Mapping[str, Any]) -> str:
         percent = f" {100 * upload['sent'] // upload['size']} %" if upload["sent"] and upload["size"] else ""
         trouble = f" (try {upload['tries']}: {upload['error']})" if upload["error"] else ""
         lines.append(f"  {upload['state']}{percent}  {upload['path']}{trouble}")
-    return "\n".join(lines)
+    return lines

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import time
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import PASSWORD, FtpStorage, Portside, Running, free_port, is_mounted, until
+from .conftest import PASSWORD, PATIENCE, FtpStorage, Portside, Running, free_port, is_mounted, until
 
 NEVER = ("--vfs-write-back", "1h")
 
@@ -183,6 +185,41 @@ def test_a_hangup_reads_directories_anew(portside: Portside, box: FtpStorage, mo
     running.signal(signal.SIGHUP)
     until(lambda: os.listdir(mountpoint) == ["new.txt"], "the new file is listed")
     assert running.process.poll() is None
+
+
+def test_progress_is_a_bar_on_a_terminal(portside: Portside, box: FtpStorage, mountpoint: Path) -> None:
+    portside.mount("box:", mountpoint, *NEVER)
+    (mountpoint / "odd [red]name\n\x1b[2J.bin").write_bytes(os.urandom(2_000_000))
+    terminal, end = pty.openpty()
+    with open(terminal, "rb", buffering=0) as screen:
+        umount = subprocess.Popen(
+            portside.argv("umount", mountpoint),
+            env=portside.environ | {"TERM": "xterm"},
+            stdin=end,
+            stdout=end,
+            stderr=end,
+        )
+        os.close(end)
+        seen = b""
+        with contextlib.suppress(OSError):  # EIO: the last one has closed the terminal
+            while part := screen.read(65536):
+                seen += part
+    assert umount.wait(PATIENCE) == 0
+    assert "━".encode() in seen
+    assert b"uploaded" in seen
+    assert b"2.0/2.0 MB" in seen or b"1.9/1.9 Mi" in seen, seen
+    assert b"\x1b[2J" not in seen, "a file name does not command the terminal"
+
+
+def test_names_are_shown_and_not_obeyed(portside: Portside, box: FtpStorage, mountpoint: Path) -> None:
+    portside.mount("box:", mountpoint, *NEVER)
+    (mountpoint / "two\nlines\x1b[2J \udcff").write_text("x")
+    done = portside.run("status", mountpoint)
+    assert done.returncode == 0, done.stderr
+    assert r"two\nlines\x1b[2J \udcff" in done.stdout
+    assert json.loads(portside.run("status", "--json", mountpoint).stdout)["uploads"][0]["path"].startswith(
+        "two\nlines"
+    )
 
 
 def test_status(portside: Portside, box: FtpStorage, mountpoint: Path) -> None:
