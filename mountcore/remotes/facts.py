@@ -32,8 +32,8 @@ _FTP_OPTIONS = (
     RemoteOption("idle_timeout", "Close a connection that is unused for this long; 0: never", "1m"),
     RemoteOption("close_timeout", "Wait this long for the answer to a download cut short", "1m"),
     RemoteOption("shut_timeout", "Wait this long for the answer to a finished transfer", "1m"),
-    RemoteOption("socks_proxy", "SOCKS 5 proxy: [user:password@]host[:port]", secret=True),
-    RemoteOption("http_proxy", "HTTP CONNECT proxy: http://[user:password@]host[:port]", secret=True),
+    RemoteOption("socks_proxy", "SOCKS 5 proxy: [user:password@]host[:port]"),
+    RemoteOption("http_proxy", "HTTP CONNECT proxy: http://[user:password@]host[:port]"),
     RemoteOption("encoding", "What to replace in names, in rclone's words", "Slash,Del,Ctl,RightSpace,Dot"),
 )
 
