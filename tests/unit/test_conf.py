@@ -184,3 +184,8 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
 def test_open_gives_a_remote(home: Home, tmp_path: Path) -> None:
     home.write(home.own, "[here]\ntype=local\n")
     assert home.config().open(f"here:{tmp_path}").identity == home.config().open(str(tmp_path)).identity
+
+
+def test_a_proxy_stands_in_files_as_it_is(home: Home) -> None:
+    home.write(home.rclone, "[box]\ntype=ftp\nhost=h\nsocks_proxy=me:pw@proxy:1080\n")
+    assert home.config().locate("box:").options["socks_proxy"] == "me:pw@proxy:1080"
