@@ -484,6 +484,7 @@ class Vfs:
             self.fetcher.stop(item)
             if not moved:  # the upload that comes replaces what has the name now
                 item.row.base = target.version if target is not None else None
+                item.row.attempt = loser.row.attempt if loser is not None else None
         if not moved:
             node.version = target.version if target is not None else None
         if loser is not None:
@@ -647,6 +648,7 @@ class Vfs:
                 await self.writeback.withdraw(loser)
                 await self._preserve(loser)
             stage_item.row.base = target.version if target is not None else None
+            stage_item.row.attempt = loser.row.attempt if loser is not None else None
             stage_item.row.promise = 2
             if self.settings.cache.mode is CacheMode.OFF:
                 return await self._store_staged(stage_item, parent, name, target)

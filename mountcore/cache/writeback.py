@@ -323,6 +323,8 @@ class WriteBack:
     async def _upload(self, task: _Task) -> None:
         item = task.item
         await self._fetcher.ensure(item, 0, item.size, must=True)
+        if item.row.attempt is not None:
+            await self._recall(item)
         generation: Generation = item.generation
         expect: Expect = ABSENT if item.row.base is None else item.row.base
         task.snapshot = Snapshot(item)
@@ -342,6 +344,19 @@ class WriteBack:
             self._store.save(item)
         self._on_stored(item, stored)
 
+    async def _recall(self, item: Item) -> None:
+        """An earlier upload was not heard to end: see whether it did, before another makes us forget it."""
+        try:
+            found = (await self._remote.stat(item.path)).version
+        except NotFound:
+            return
+        if self._is_ours(item, found):
+            item.row.base = found
+
+    def _is_ours(self, item: Item, found: Version) -> bool:
+        ours = item.row.attempt
+        return ours is not None and found.size == ours.size and _same_time(found, ours)
+
     async def _make_parents(self, path: str) -> None:
         """The directory was deleted underneath: what was written here is not lost for that."""
         parts = path.split("/")[:-1]
@@ -358,10 +373,9 @@ class WriteBack:
         except NotFound:
             log.warning("%s was deleted at the remote while it was changed here; it is uploaded anew", item.path)
             found = None
-        ours = item.row.attempt
         if found is None and not item.complete:
             raise Corrupt(item.path, "changed here in part, and deleted at the remote: the rest of it is gone")
-        if found is None or (ours is not None and found.size == ours.size and _same_time(found, ours)):
+        if found is None or self._is_ours(item, found):
             item.row.base = found
             self._store.save(item)
             return
