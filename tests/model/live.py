@@ -13,7 +13,7 @@ from mountcore.portal import ThreadPortal
 from mountcore.remotes.protocol import Remote
 from mountcore.service import Core, open_core
 from mountcore.settings import VfsSettings
-from mountcore.vfs import OpenFlags, Vfs
+from mountcore.vfs import Node, OpenFlags, Vfs
 
 T = TypeVar("T")
 PATIENCE = 60.0
@@ -136,25 +136,26 @@ async def append(vfs: Vfs, path: str, data: bytes) -> None:
 
 async def rename(vfs: Vfs, old: str, new: str) -> None:
     """Rename by path."""
-    await vfs.rename(*await _place(vfs, old), *await _place(vfs, new))
+    await vfs.rename(*await place(vfs, old), *await place(vfs, new))
 
 
 async def remove(vfs: Vfs, path: str) -> None:
     """Delete a file by path."""
-    await vfs.unlink(*await _place(vfs, path))
+    await vfs.unlink(*await place(vfs, path))
 
 
 async def mkdir(vfs: Vfs, path: str) -> None:
     """Make a directory by path."""
-    await vfs.mkdir(*await _place(vfs, path))
+    await vfs.mkdir(*await place(vfs, path))
 
 
 async def rmdir(vfs: Vfs, path: str) -> None:
     """Remove a directory by path."""
-    await vfs.rmdir(*await _place(vfs, path))
+    await vfs.rmdir(*await place(vfs, path))
 
 
-async def _place(vfs: Vfs, path: str):  # type: ignore[no-untyped-def]
+async def place(vfs: Vfs, path: str) -> tuple[Node, str]:
+    """The directory and the name that a path means."""
     directory, _, name = path.rpartition("/")
     return await vfs.resolve(directory), name
 
