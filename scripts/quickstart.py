@@ -149,7 +149,10 @@ class Quickstart:
     def start(self, *argv: str | Path, log: str) -> subprocess.Popen[bytes]:
         """A process in the background, its output in a file of the work folder."""
         with (self.home / log).open("ab") as out:
-            process = subprocess.Popen([str(a) for a in argv], stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+            # in a session of its own: what is kept outlives this terminal
+            process = subprocess.Popen(
+                [str(a) for a in argv], stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+            )
         self.processes.append(process)
         return process
 
@@ -328,14 +331,15 @@ pass = "quay side"
         check.that(tree(self.storage) == wanted, "the storage has everything, byte for byte")
 
     def say_how_to_play(self) -> None:
-        port = self.ports["gateway"]
+        port, gateway, storage = self.ports["gateway"], self.processes[-1].pid, self.processes[0].pid
         print(f"""
    Left running:
      the storage's own folder   {self.storage}
      the mount                  {self.mount}
      the FTP server             ftp://guest:quay%20side@127.0.0.1:{port}/
      what it says               {self.home}/gateway.log
-   To end it: kill -TERM {self.processes[-1].pid} {self.processes[0].pid}; rm -r {self.home}""")
+   To end it, the storage last:
+     kill {gateway} && tail --pid={gateway} -f /dev/null; kill {storage}; rm -r {self.home}""")
 
     def clean_up(self) -> None:
         """End what still runs, the storage last, and take the mount down."""
