@@ -98,6 +98,16 @@ class _Known:
     used_at: float = field(default_factory=trio.current_time)
 
 
+class _Run:
+    """One question that the program is looking at, and how many more wait for its answer."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.others = 0
+        self.known: _Known | None = None
+        self.problem: OSError | None = None
+
+
 @final
 class _ProxySeat:
     def __init__(self, proxy: AuthProxy, known: _Known) -> None:
@@ -122,8 +132,7 @@ class AuthProxy:
         vfs_settings(self._texts)  # refused now rather than at the first login
         self._hash_key = secrets.token_bytes(32)
         self._known: dict[str, _Known] = {}
-        self._asking: dict[str, trio.Event] = {}
-        self._answers: dict[str, _Known | OSError] = {}
+        self._asking: dict[str, _Run] = {}
         self._limit = trio.CapacityLimiter(AT_ONCE)
         self._stream = _Stream(settings)
 
@@ -152,10 +161,12 @@ class AuthProxy:
             known = None
         if known is None:
             known = await self._ask_once(key, user, password, client_ip)
+        else:
+            known.sessions += 1
         known.used_at = trio.current_time()
-        if known.max_sessions and known.sessions >= known.max_sessions:
+        if known.max_sessions and known.sessions > known.max_sessions:
+            await self.left(known)
             raise Denied("", f"more than {known.max_sessions} sessions of this user")
-        known.sessions += 1
         return _ProxySeat(self, known)
 
     async def left(self, known: _Known) -> None:
@@ -175,30 +186,33 @@ class AuthProxy:
             await self._core.detach(known.account.vfs)
 
     async def _ask_once(self, key: str, user: str, password: str, client_ip: str) -> _Known:
-        """One run for all who ask the same at the same time."""
-        if (others := self._asking.get(key)) is not None:
-            await others.wait()
-            answer = self._answers.get(key)
-            if isinstance(answer, OSError):
-                raise answer
-            if answer is not None:
-                return answer
-            return await self._ask_once(key, user, password, client_ip)
-        done = self._asking[key] = trio.Event()
-        self._answers.pop(key, None)
+        """One run for all who ask the same at the same time. A session is counted for each of them."""
+        while (run := self._asking.get(key)) is not None:
+            run.others += 1
+            try:
+                await run.done.wait()
+            except trio.Cancelled:
+                run.others -= 1
+                if run.known is not None:
+                    await self.left(run.known)
+                raise
+            if run.known is not None:
+                return run.known
+            if run.problem is not None:
+                raise run.problem
+        run = self._asking[key] = _Run()
         try:
-            known = self._answers[key] = await self._ask(user, password, client_ip)
-            if self._settings.remember:
-                self._known[key] = known
-            return known
+            known = run.known = await self._ask(user, password, client_ip)
         except OSError as problem:
-            self._answers[key] = problem
+            run.problem = problem
             raise
         finally:
             del self._asking[key]
-            done.set()
-            # those who waited run before this is taken away
-            trio.lowlevel.current_trio_token().run_sync_soon(self._answers.pop, key, None)
+            run.done.set()
+        known.sessions = 1 + run.others
+        if self._settings.remember:
+            self._known[key] = known
+        return known
 
     async def _ask(self, user: str, password: str, client_ip: str) -> _Known:
         question = {"user": user, "pass": password, "client_ip": client_ip}

@@ -15,13 +15,13 @@ from mountcore.errors import Denied, StorageError
 from mountcore.stage import Publish
 
 from .auth import Seat
+from .files import Download, Upload
 from .filesystem import FileSystem, Storage
 from .handler import Answer, Handler
 from .ports import ActivePort, PassivePort, listen_for_data, plain_address
 from .replies import explain, quoted, upload_refusal
 from .settings import TlsMode
 from .tls import CONTROL_TICKETS
-from .transfer import Download, Upload
 
 
 class SessionCommands(Handler):

@@ -216,3 +216,12 @@ def farewell(sock: ssl.SSLSocket) -> None:
 def is_reset(problem: OSError) -> bool:
     """Whether the connection broke, rather than ended."""
     return isinstance(problem, ssl.SSLError) or problem.errno in DISCONNECTED
+
+
+def is_plain_end(problem: ssl.SSLEOFError) -> bool:
+    """Whether the peer ended TCP in order, only without close_notify, as some clients do.
+
+    Python has the same exception for a reset; OpenSSL 3 tells them apart by the reason, which a reset has not.
+    (OpenSSL 1.1 gives none at all: there every end without close_notify counts as a reset.)
+    """
+    return problem.reason == "UNEXPECTED_EOF_WHILE_READING"

@@ -1,10 +1,9 @@
 """Data connections: bytes between a client and the cache file, without the core in between.
 
-Used by the session, in its thread. A `Download` sends what the core has leased to it (``sendfile`` where
-neither TLS nor ASCII stands in between), asks for the next window early, and parks the connection when it
-comes to the end of what is there. An `Upload` writes straight into a staged file, reports what it wrote and
-asks for more room in steps, and parks when there is none. While a connection is parked, nothing of the
-session waits: the control connection answers.
+Used by the session, in its thread. A download is sent from the cache file (by ``sendfile`` where neither TLS
+nor ASCII stands in between) as far as the core has leased it, an upload written to a staged file as far as
+there is room; at the end of that the connection is parked until the core has provided more. While it is
+parked, nothing of the session waits: the control connection answers.
 
 What becomes of an upload is decided once:
 
@@ -19,215 +18,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
-import re
 import socket
 import ssl
-from collections.abc import Callable
-from typing import Any, final
-
-import outcome
-import trio
+from typing import Any
 
 from mountcore.errors import StorageError
-from mountcore.stage import Publish
 
-from .bridge import Asked
-from .filesystem import STEP, Opened, Staged, Storage
+from .files import Download, Upload
 from .library import DTPHandler
 from .loop import SessionLoop
 from .replies import download_failure, upload_refusal
-from .tls import Secured, farewell, is_reset
-
-log = logging.getLogger(__name__)
+from .tls import Secured, farewell, is_plain_end, is_reset
 
 PIECE = 256 << 10
 """Bytes sent or received for one readiness of the socket, so that the control connection gets its turn."""
-DIRECT_PIECE = 1 << 20
-_BARE_LF = re.compile(rb"(?<!\r)\n")
-
-
-@final
-class Download:
-    """A file on its way out."""
-
-    def __init__(self, path: str, opened: Opened, loop: SessionLoop) -> None:
-        self.name = path
-        self.closed = False
-        self.fd = opened.handle.fileno()
-        self.position = opened.offset
-        self.size = opened.size
-        self._handle = opened.handle
-        self._loop = loop
-        self._stop = opened.present
-        self._pieces: list[bytes] = []
-        self._asking: Asked | None = None
-        self._last = b""
-        self.problem: OSError | None = None
-        """Why the core could provide no more; what it provided before is still sent."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether every byte was taken."""
-        return self.position >= self.size
-
-    def available(self) -> int:
-        """Bytes that can be sent now without asking."""
-        if self.fd < 0:
-            return sum(map(len, self._pieces))
-        return min(self._stop, self.size) - self.position
-
-    def take(self, limit: int) -> bytes:
-        """The next bytes, at most ``limit``; at least one is available."""
-        if self.fd >= 0:
-            data = os.pread(self.fd, min(limit, self.available()), self.position)
-        else:
-            data, self._pieces[0] = self._pieces[0][:limit], self._pieces[0][limit:]
-            if not self._pieces[0]:
-                del self._pieces[0]
-        if not data:
-            raise StorageError(self.name, "the cache file is shorter than it was")
-        self.position += len(data)
-        return data
-
-    def converted(self, data: bytes) -> bytes:
-        """The bytes as TYPE A sends them: every line ends in CRLF (RFC 959 §3.1.1.1)."""
-        after_cr, self._last = self._last == b"\r", data[-1:]
-        if after_cr and data.startswith(b"\n"):
-            return b"\n" + _BARE_LF.sub(b"\r\n", data[1:])
-        return _BARE_LF.sub(b"\r\n", data)
-
-    def ask(self, then: Callable[[OSError | None], None]) -> None:
-        """Have the core provide more, if it is time; ``then`` is called when it has, or could not."""
-        if self._asking is not None or self.closed or self.problem is not None or self.available() > STEP // 2:
-            return
-        start = self._stop if self.fd >= 0 else self.position + self.available()
-        if start >= self.size:
-            return
-
-        def provided(result: outcome.Outcome[int] | outcome.Outcome[bytes]) -> None:
-            self._asking = None
-            if isinstance(result, outcome.Error):
-                self.problem = as_os_error(result.error)
-            else:
-                self._take_in(result.unwrap(), start)
-            then(self.problem)
-
-        if self.fd >= 0:
-            self._asking = self._loop.ask(self._handle.lease, start, STEP, then=provided)
-        else:
-            self._asking = self._loop.ask(self._handle.read, start, min(DIRECT_PIECE, self.size - start), then=provided)
-
-    def _take_in(self, answer: int | bytes, start: int) -> None:
-        if isinstance(answer, bytes):
-            self._pieces.append(answer)
-            grown = bool(answer)
-        else:
-            self._stop, grown = answer, answer > start
-        if not grown:
-            self.problem = StorageError(self.name, "the file became shorter while it was read")
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if not self.closed:
-            self.closed = True
-            if self._asking is not None:
-                self._asking.give_up()
-            self._loop.ask(self._handle.close, then=lambda result: None)
-
-
-@final
-class Upload:
-    """A file on its way in."""
-
-    def __init__(self, path: str, staged: Staged, storage: Storage, how: Publish, offset: int, loop: SessionLoop):
-        self.name = path
-        self.closed = False
-        self.size = 0
-        self.complete = False
-        self._staged = staged
-        self._storage = storage
-        self._how = how
-        self._offset = offset
-        self._loop = loop
-        self._fd = staged.stage.fileno()
-        self._room = staged.room
-        self._reported = 0
-        self._asking: Asked | None = None
-        self._had_cr = False
-
-    @property
-    def room(self) -> int:
-        """Bytes that may be written now without asking."""
-        return self._room - self.size
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Take bytes; raises what pwrite(2) raises."""
-        view = memoryview(data)
-        while view:
-            count = os.pwrite(self._fd, view, self.size)
-            self.size += count
-            view = view[count:]
-
-    def write_text(self, data: bytes) -> None:
-        """Take bytes of TYPE A: CRLF becomes LF, also where it comes in two pieces."""
-        if self._had_cr:
-            data = b"\r" + data
-        self._had_cr = data.endswith(b"\r")
-        if self._had_cr:
-            data = data[:-1]
-        self.write(data.replace(b"\r\n", b"\n"))
-
-    def end(self) -> None:
-        """The client has sent everything."""
-        if self._had_cr:
-            self._had_cr = False
-            self.write(b"\r")
-        self.complete = True
-
-    def ask(self, then: Callable[[OSError | None], None]) -> None:
-        """Report what was written and ask for more room, if it is time; ``then`` is called when there is some."""
-        if self._asking is not None or self.closed or self.room > STEP // 2:
-            return
-        start, self._reported = self._reported, self.size
-
-        def granted(result: outcome.Outcome[int]) -> None:
-            self._asking = None
-            if isinstance(result, outcome.Error):
-                then(as_os_error(result.error))
-            else:
-                self._room += result.unwrap()
-                then(None)
-
-        self._asking = self._loop.ask(self._storage.more, self._staged.stage, start, self.size, then=granted)
-
-    def commit(self, then: Callable[[OSError | None], None]) -> None:
-        """Publish what was received; ``then`` is called with None when it is safe."""
-        self.closed = True
-
-        def settled(result: outcome.Outcome[None]) -> None:
-            then(as_os_error(result.error) if isinstance(result, outcome.Error) else None)
-
-        self._loop.ask(self._storage.commit, self._staged, self.size, self._how, self._offset, then=settled)
-
-    def close(self) -> None:
-        """Forget the upload, unless it was committed."""
-        if not self.closed:
-            self.closed = True
-            if self._asking is not None:
-                self._asking.give_up()
-            self._loop.ask(self._staged.stage.discard, then=lambda result: None)
-
-
-def as_os_error(problem: BaseException) -> OSError:
-    """What to tell the client; anything but an error of storage is a fault of ours, and in the log."""
-    if isinstance(problem, OSError):
-        return problem
-    if isinstance(problem, trio.RunFinishedError):
-        return StorageError("", "the server is stopping")
-    log.error("a fault in the server, in a transfer", exc_info=problem)
-    return StorageError("", "a fault in the server")
 
 
 class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
@@ -468,8 +273,8 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
                 count = self.socket.recv_into(buffer[filled:])
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 break
-            except ssl.SSLEOFError:  # an end of file of TCP, without close_notify
-                if self.cmd_channel.server.settings.tls.strict_end:
+            except ssl.SSLEOFError as problem:
+                if self.cmd_channel.server.settings.tls.strict_end or not is_plain_end(problem):
                     raise
                 count = 0
             if not count:
@@ -490,7 +295,9 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
         self._broken = True
 
     def _fail(self, reply: str) -> None:
-        self._resp = (reply, self.cmd_channel.loud)
+        """End the transfer with this reply. Without a transfer there is no reply: the client waits for none."""
+        if self.active:
+            self._resp = (reply, self.cmd_channel.loud)
         self.close()
 
     def handle_close(self) -> None:
@@ -508,6 +315,9 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
     def handle_timeout(self) -> None:
         """Called now and then: a client that makes no progress is sent away. Waiting for storage is not its fault."""
         if self.settling or self._closed:
+            return
+        if not self.active:
+            self.close()
             return
         total = self.get_transmitted_bytes()
         if total > self._progress or self._parked:

@@ -134,8 +134,8 @@ def test_a_commit_that_fails_is_answered() -> None:
         data.close()
         assert last_reply(ftp)[:3] in ("550", "451")
         assert ftp.sendcmd("NOOP").startswith("200")
+        assert served.vfs is not None
         with pytest.raises(NotFound):
-            assert served.vfs is not None
             served.run(served.vfs.resolve, "d/f")
 
 
