@@ -278,7 +278,7 @@ def rclone(*, tls: Tls = Tls.NONE, arguments: Iterable[str] = ()) -> Iterator[Ft
         command = [
             program, "serve", "ftp", str(place.root), "--config", str(config), "--cache-dir", str(place.scratch / "c"),
             "--addr", f"127.0.0.1:{place.port}", "--user", USER, "--pass", PASSWORD, "--vfs-cache-mode", "writes",
-            "--vfs-write-back", "0", "--dir-cache-time", "0",
+            "--vfs-write-back", "0", "--dir-cache-time", "1ms",
         ]  # fmt: skip
         if place.certificate is not None:
             command += ["--cert", str(place.certificate.certificate), "--key", str(place.certificate.key)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -54,8 +55,9 @@ class ServerProcess:
         sink: IO[bytes]
         with self._log.open("ab") as sink:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
-            )
+                self._command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )  # fmt: skip
         deadline = time.monotonic() + START_WITHIN
         while not self._answers():
             if self._process.poll() is not None:
@@ -103,6 +105,11 @@ def _descendants(pid: int) -> list[int]:
     for child in map(int, children):
         found += [*_descendants(child), child]
     return found
+
+
+def _die_with_parent() -> None:
+    """A test run that is killed leaves no servers behind: PR_SET_PDEATHSIG, prctl(2)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def _kill(pid: int) -> None:

@@ -7,6 +7,7 @@ connection unsettled, and its borrower closes it.
 
 from __future__ import annotations
 
+import logging
 import re
 import select
 import socket
@@ -22,6 +23,7 @@ from .dial import Stream, close_now, network_errors, open_tcp, socket_of, start_
 from .replies import Reply, ReplyError, means_too_many
 from .server import Server
 
+log = logging.getLogger(__name__)
 LINE_LIMIT = 8192
 """Bytes in one line of a reply or listing: a path of 4 KiB, encoded, and its facts."""
 REPLY_LIMIT = 1000
@@ -105,6 +107,7 @@ class Connection:
         if not re.match(r"[1-6][0-9]{2}([ -]|$)", first):
             raise Corrupt("", f"{self._options.address}: not an FTP reply: {first[:80]!r}")
         reply = Reply(int(first[:3]), lines[-1][4:].strip(), tuple(lines))
+        log.debug("%x < %s", id(self), reply)
         self.settled = reply.code >= 200 and not self._buffer
         if reply.code == 421:
             self.settled = False
@@ -186,7 +189,7 @@ class Connection:
         if options.tls:
             await self.command("PBSZ", "0")
             reply = await self.command("PROT", "P")
-            if not reply.ok:
+            if not reply.ok:  # rclone's server, with implicit TLS: it would go on in the clear
                 raise Unsupported("", f"{options.address}: no protected data connections here: {reply}")
             self._protected = True
         if not server.contacted:
@@ -267,6 +270,7 @@ class Connection:
         if any(c in line for c in "\r\n\0"):
             raise InvalidName(argument, "a line break or NUL cannot be sent over FTP")
         self.settled = False
+        log.debug("%x > %s", id(self), "PASS ..." if verb == "PASS" else line)
         with network_errors(self._options.address, "sending"), trio.fail_after(self._options.timeout):
             await self._stream.send_all(line.encode("utf-8", "surrogateescape") + b"\r\n")
 

@@ -115,7 +115,7 @@ class NameEncoding:
             stop = i + (2 if quoted else 1)
             plain = _PLAIN.get(char)
             stand_in = plain is not None and self._special(plain, i, stop, length)
-            if quoted and not stand_in:
+            if quoted and (not stand_in or (to_wire and plain in _NEVER)):
                 out.append(QUOTE)
                 i += 1
                 continue
@@ -132,6 +132,7 @@ class NameEncoding:
         return "".join(out)
 
 
+_NEVER = ("\r", "\n")
 _PLAIN = {
     _picture(char): char
     for table in (_ANYWHERE, _FIRST, _LAST)

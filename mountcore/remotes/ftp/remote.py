@@ -19,7 +19,6 @@ from ...errors import (
     IsDirectory,
     NotDirectory,
     NotEmpty,
-    NotFound,
     Refused,
     Stale,
     StorageError,
@@ -145,7 +144,7 @@ class FtpRemote:
         async with self._session(path) as session:
             if not path:
                 raise Exists(path)
-            if session.server.mkdir_lies and await session.exists(path):
+            if session.server.mkdir_lies and await session.find(path) is not None:
                 raise Exists(path)
             reply = await session.connection.command("MKD", session.wire(path))
             if reply.code == 521 or (reply.ok and reply.code == 250 and "exist" in reply.text.lower()):
@@ -156,7 +155,7 @@ class FtpRemote:
                     session.server.mkdir_lies = again.ok
                 return
             if reply.code in (450, 501, 550, 553):
-                if await session.exists(path):
+                if await session.find(path) is not None:
                     raise Exists(path, str(reply))
                 raise await session.refused(reply, path)
             raise error_for(reply, path)
@@ -171,9 +170,8 @@ class FtpRemote:
             if reply.code in (450, 501, 550, 553):
                 if (await session.stat(path)).kind is not Kind.DIRECTORY:
                     raise NotDirectory(path, str(reply))
-                async with aclosing(session.listing(path)) as entries:
-                    if [entry async for entry in entries]:
-                        raise NotEmpty(path, str(reply))
+                if not await session.is_empty(path):
+                    raise NotEmpty(path, str(reply))
             raise error_for(reply, path)
 
     async def rename(self, source: str, target: str) -> None:
@@ -185,24 +183,24 @@ class FtpRemote:
                 if source == target:
                     return
                 raise InvalidName(target, "a directory cannot be moved into itself")
+            there = await session.find(target)
+            if there is not None:
+                # not left to the server: rclone's says yes to a directory over a full one
+                moving = await session.stat(source)
+                match moving.kind, there.kind:
+                    case Kind.DIRECTORY, Kind.DIRECTORY:
+                        if not await session.is_empty(target):
+                            raise NotEmpty(target)
+                    case _, Kind.DIRECTORY:
+                        raise IsDirectory(target)
+                    case Kind.DIRECTORY, _:
+                        raise NotDirectory(target)
+                    case _:
+                        await upload.publish(session, source, target)
+                        return
             reply = await upload.rename(session, source, target)
-            if reply is None:
-                return
-            if reply.code not in (450, 501, 550, 553):
-                raise error_for(reply, target)
-            moving = await session.stat(source)
-            try:
-                there = await session.stat(target)
-            except NotFound:
-                raise await session.refused(reply, target) from None
-            match moving.kind, there.kind:
-                case Kind.DIRECTORY, Kind.DIRECTORY:
-                    raise NotEmpty(target, str(reply))
-                case _, Kind.DIRECTORY:
-                    raise IsDirectory(target, str(reply))
-                case Kind.DIRECTORY, _:
-                    raise NotDirectory(target, str(reply))
-            await upload.publish(session, source, target, there)
+            if reply is not None:
+                raise Exists(target, str(reply)) if there else await session.refused(reply, target)
 
     async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
         async def change(session: Session) -> Entry:

@@ -16,6 +16,7 @@ from ...errors import (
     Busy,
     Corrupt,
     Denied,
+    Exists,
     InvalidName,
     NotDirectory,
     NotFound,
@@ -79,13 +80,17 @@ class Session:
             raise NotDirectory(path)
         return entry
 
-    async def exists(self, path: str) -> bool:
-        """Whether anything is at ``path``."""
+    async def find(self, path: str) -> Entry | None:
+        """`stat`, with None for absence."""
         try:
-            await self.stat(path)
+            return await self.stat(path)
         except NotFound:
-            return False
-        return True
+            return None
+
+    async def is_empty(self, directory: str) -> bool:
+        """Whether nothing at all is in a directory, partials counted."""
+        async with aclosing(self.listing(directory)) as entries:
+            return not [entry async for entry in entries]
 
     async def probe(self, path: str) -> Entry | None:
         """Like `stat`, by commands about this one path only; None where the server's no may mean anything."""
@@ -164,16 +169,17 @@ class Session:
     async def refused(self, reply: Reply, path: str) -> StorageError:
         """The error for a refused change of ``path``: by the reply if it is clear, else after a look."""
         kind = meaning(reply)
-        if (kind is not None and kind not in (InvalidName, Denied)) or reply.code not in (450, 501, 550, 551, 553):
+        vague = kind in (None, InvalidName, Denied, Exists)
+        if not vague or reply.code not in (450, 501, 550, 551, 553):
             return error_for(reply, path)
         try:
             await self.stat(path)
         except NotFound:
-            try:
-                if path:
-                    await self.stat(parent(path))
-            except NotFound:
+            place = await self.find(parent(path))
+            if place is None:
                 return NotFound(path, str(reply))
+            if place.kind is not Kind.DIRECTORY:
+                return NotDirectory(path, str(reply))
         return (kind or Denied)(path, str(reply))
 
     async def followed(self, path: str, link: Entry) -> Entry:
@@ -204,15 +210,21 @@ class Session:
             data = await self.connection.transfer("MLSD", self.wire(directory))
         except ReplyError as refusal:
             raise await self._unlistable(directory, refusal.reply) from None
-        some = False
+        name = self.wire(directory).rpartition("/")[2]
+        alone: Listed | None = None
+        seen = 0
         async with data:
             async for line in self._lines(directory, data):
-                some = True
+                seen += 1
                 listed = parse_mlsx(line)
-                if listed is not None:
+                if listed is not None and seen == 1 and listed.name.rpartition("/")[2] == name:
+                    alone = listed  # rclone lists a file as a directory with itself in it
+                elif listed is not None:
                     yield listed
-        if not some and (await self.stat(directory)).kind is not Kind.DIRECTORY:
+        if (not seen or alone is not None) and (await self.stat(directory)).kind is not Kind.DIRECTORY:
             raise NotDirectory(directory)
+        if alone is not None:
+            yield alone
 
     async def _unlistable(self, directory: str, reply: Reply) -> StorageError:
         if reply.code in (450, 501, 550):

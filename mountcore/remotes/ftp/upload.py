@@ -53,8 +53,8 @@ async def store(session: Session, path: str, source: Source, expect: Expect, mti
         partial = await _send(session, partial, path, source)
         stamp = await set_time(session, partial, mtime_ns) if mtime_ns is not None else None
         entry = await _verified(session, partial, path, source.size, stamp)
-        replaced = await check(session, path, expect)
-        await publish(session, partial, path, replaced)
+        await check(session, path, expect)
+        await publish(session, partial, path)
     except BaseException:
         await _clean(session, partial)
         raise
@@ -150,28 +150,23 @@ async def _verified(session: Session, partial: str, path: str, size: int, stamp:
     return Entry(basename(path), Kind.FILE, size, found.mtime_ns, found.resolution_ns)
 
 
-async def check(session: Session, path: str, expect: Expect) -> Entry | None:
-    """What is at ``path`` now (None: nothing, or not looked at); raises `Stale` if that was not expected."""
-    match expect:
-        case Anything():
-            return None
-        case Absent() | Version():
-            try:
-                now = await session.stat(path)
-            except NotFound:
-                if expect is Absent.ABSENT:
-                    return None
-                raise Stale(path, "the file is no longer there") from None
-    if now.kind is Kind.DIRECTORY:
+async def check(session: Session, path: str, expect: Expect) -> None:
+    """Raise `Stale` if what is at ``path`` now is not what was expected."""
+    if isinstance(expect, Anything):
+        return
+    now = await session.find(path)
+    if now is not None and now.kind is Kind.DIRECTORY:
         raise IsDirectory(path)
-    if not isinstance(expect, Version):
-        raise Stale(path, "the name is taken")
-    if not now.version.matches(expect):
-        raise Stale(path, "the file has changed")
-    return now
+    match expect:
+        case Absent():
+            if now is not None:
+                raise Stale(path, "the name is taken")
+        case Version():
+            if now is None or not now.version.matches(expect):
+                raise Stale(path, "the file has changed")
 
 
-async def publish(session: Session, source: str, target: str, replaced: Entry | None) -> None:
+async def publish(session: Session, source: str, target: str) -> None:
     """Rename a file over a file."""
     if session.server.rename_replaces:
         reply = await rename(session, source, target)
@@ -179,10 +174,9 @@ async def publish(session: Session, source: str, target: str, replaced: Entry | 
             return
         if reply.code not in (450, 550, 553):
             raise error_for(reply, target)
-        try:
-            replaced = await session.stat(target)
-        except NotFound:
-            raise await session.refused(reply, target) from None
+        replaced = await session.find(target)
+        if replaced is None:
+            raise await session.refused(reply, target)
         if replaced.kind is Kind.DIRECTORY:
             raise IsDirectory(target, str(reply))
     kept = join(parent(target), partial_name(basename(target), hidden=session.server.dot_names, kept=True))
