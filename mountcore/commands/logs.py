@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 from ..errors import Refused
 
@@ -11,12 +12,22 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 
 
 class _OneLine(logging.Formatter):
-    """A record never takes more than one line, so that logs can be read by lines; tracebacks only at debug level."""
+    """A record never takes more than one line, so that logs can be read by lines.
+
+    Of an exception: what it was and where it was raised; the whole traceback (in that line) at debug level.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        if record.exc_info and not logging.getLogger().isEnabledFor(logging.DEBUG):
-            record.exc_info, record.exc_text = None, None
         return printable(super().format(record))
+
+    def formatException(self, ei: Any) -> str:
+        if logging.getLogger().isEnabledFor(logging.DEBUG):
+            return super().formatException(ei)
+        kind, problem, trace = ei
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
+        return f"{kind.__name__ if kind else 'None'}: {problem}{place}"
 
 
 def set_up(level: str, verbose: int = 0) -> None:
