@@ -57,8 +57,9 @@ def listen(host: str, port: int) -> list[socket.socket]:
             try:
                 made.append(_listen(family, where, name))
             except OSError as problem:  # localhost is ::1 as well, where there is IPv6
-                if problem.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT) or not made:
-                    raise
+                log.debug("%s: %s", where, problem)
+        if not made:
+            raise Refused(f"--addr {name}: this machine has no such address")
     except BaseException:
         for sock in made:
             sock.close()

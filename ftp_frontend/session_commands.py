@@ -22,6 +22,7 @@ from .ports import ActivePort, PassivePort, listen_for_data, plain_address
 from .replies import explain, quoted, upload_refusal
 from .settings import TlsMode
 from .tls import CONTROL_TICKETS
+from .transfer import DataChannel
 
 
 class SessionCommands(Handler):
@@ -283,6 +284,30 @@ class SessionCommands(Handler):
         unique = self.call(self.storage.unused_name, directory, prefix + ".")
         self._receive(unique, "STOU", Publish.REPLACE, 0, f"FILE: {posixpath.basename(unique)}")
 
+    def _announce(self, note: str = "") -> DataChannel | None:
+        """Say that a transfer begins; answers the data connection if it is there.
+
+        The client may have gone: then the session is closed when this returns.
+        """
+        channel = self.data_channel
+        if channel is not None:
+            self.respond(f"125 {note or 'Data connection already open. Transfer starting.'}")
+        else:
+            self.respond(f"150 {note or 'File status okay. About to open data connection.'}")
+        return channel
+
+    def push_dtp_data(self, data: Any, isproducer: bool = False, file: Any = None, cmd: str | None = None) -> None:
+        channel = self._announce()
+        if self._closed:
+            if file is not None:
+                file.close()
+        elif channel is None:
+            self._out_dtp_queue = (data, isproducer, file, cmd or "")
+        else:
+            channel.file_obj, channel.cmd = file, cmd
+            (channel.push_with_producer if isproducer else channel.push)(data)
+            channel.close_when_done()
+
     def _receive(self, path: str, cmd: str, how: Publish, offset: int, note: str = "") -> None:
         self._ready_for_transfer()
         try:
@@ -293,13 +318,14 @@ class SessionCommands(Handler):
         if offset > staged.size:
             upload.close()
             raise Answer(f"554 REST position ({offset}) > file size ({staged.size}).")
-        if self.data_channel is not None:
-            self.respond(f"125 {note or 'Data connection already open. Transfer starting.'}")
-            self.data_channel.file_obj = upload
-            self.data_channel.enable_receiving(self._current_type, cmd)
-        else:
-            self.respond(f"150 {note or 'File status okay. About to open data connection.'}")
+        channel = self._announce(note)
+        if self._closed:
+            upload.close()
+        elif channel is None:
             self._in_dtp_queue = (upload, cmd)
+        else:
+            channel.file_obj = upload
+            channel.enable_receiving(self._current_type, cmd)
 
     def ftp_REST(self, line: str) -> None:
         if self._current_type == "a":

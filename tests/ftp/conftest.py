@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ftplib
 import io
+import logging
 import time
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import pytest
 
@@ -30,6 +32,18 @@ def client(server: Served) -> Iterator[ftplib.FTP]:
         ftp.cwd(directory)
         ftp.voidcmd("TYPE I")
         yield ftp
+
+
+PHASES: tuple[Literal["setup", "call"], ...] = ("setup", "call")
+
+
+@pytest.fixture(autouse=True)
+def no_faults(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No test passes while the server logs a fault of its own."""
+    yield
+    for phase in PHASES:
+        faults = [r for r in caplog.get_records(phase) if r.levelno >= logging.ERROR]
+        assert not faults, faults[0].getMessage()
 
 
 def store(ftp: ftplib.FTP, name: str, data: bytes, command: str = "STOR", rest: int | None = None) -> str:

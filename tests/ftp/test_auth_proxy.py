@@ -201,9 +201,9 @@ def test_secrets_are_plain_or_obscured_as_it_says(tmp_path: Path, server: Served
         return f"print(json.dumps({ {**options, 'pass': password, **more}!r}))\n"
 
     for body in (answer(server.password, _obscure="pass"), answer(obscure(server.password))):
-        with serving(None, ftp_texts={"auth-proxy": proxy(tmp_path, body)}) as served:
-            with login(served, "me", "x") as ftp:
-                assert ftp.sendcmd("MLST /").startswith("250")
+        command = proxy(tmp_path, body)
+        with serving(None, ftp_texts={"auth-proxy": command}) as served, login(served, "me", "x") as ftp:
+            assert ftp.sendcmd("MLST /").startswith("250")
 
 
 @pytest.mark.parametrize("command", ["/nonexistent/program", "'unbalanced", ""])

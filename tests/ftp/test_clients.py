@@ -201,9 +201,8 @@ def test_rclone_syncs_and_checks(everybody: Served, tls: str, tree: Path, tmp_pa
 
 
 def test_rclone_finds_what_names_can_be(everybody: Served, tls: str) -> None:
-    said = rclone(
-        everybody, tls, "test", "info", "--check-control", "--check-normalization", "--check-streaming", "REM:i"
-    )
+    words = ["--check-control", "--check-normalization", "--check-streaming"]
+    said = rclone(everybody, tls, "test", "info", *words, "REM:i")
     assert "canStream = true" in said
     assert "canReadUnnormalized   = true" in said
 

@@ -98,20 +98,23 @@ def test_transfers(
 def test_plain_clients_are_welcome_unless_tls_is_required(explicit: Served, texts: dict[str, str]) -> None:
     with explicit.connect() as ftp:
         store(ftp, "plain", b"x")
-    with serving(lambda: Memory(""), ftp_texts={**texts, "tls": "require"}) as served:
-        with pytest.raises(ftplib.error_perm, match="530"), served.connect():
-            pass
+    required = {**texts, "tls": "require"}
+    with serving(lambda: Memory(""), ftp_texts=required) as served, pytest.raises(ftplib.error_perm, match="530"):
+        served.connect()
 
 
 def test_data_has_to_be_private_where_tls_is_required(texts: dict[str, str], certificate: Certificate) -> None:
-    with serving(lambda: Memory(""), ftp_texts={**texts, "tls": "require"}) as served:
-        with secure(served, certificate, private=False) as client:
-            with pytest.raises(ftplib.error_perm, match="521"):
-                client.sendcmd("PASV")
-            client.prot_p()
-            store(client, "f", b"x")
-            with pytest.raises(ftplib.error_perm, match="534"):
-                client.sendcmd("PROT C")
+    required = {**texts, "tls": "require"}
+    with (
+        serving(lambda: Memory(""), ftp_texts=required) as served,
+        secure(served, certificate, private=False) as client,
+    ):
+        with pytest.raises(ftplib.error_perm, match="521"):
+            client.sendcmd("PASV")
+        client.prot_p()
+        store(client, "f", b"x")
+        with pytest.raises(ftplib.error_perm, match="534"):
+            client.sendcmd("PROT C")
 
 
 def test_what_is_sent_before_tls_is_not_taken_for_something_said_inside(explicit: Served) -> None:
