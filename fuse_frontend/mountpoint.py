@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
@@ -15,6 +16,7 @@ from mountcore.errors import Refused
 
 FSTYPE = "fuse.portside"
 DEVICE = "/dev/fuse"
+_MNT_DETACH = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,15 @@ def mounted_at(mountpoint: str) -> Mounted | None:
 
 
 def unmount_lazily(mountpoint: str) -> None:
-    """Take a mount away whoever uses it (umount(8) -l); quiet where there is none."""
-    tool = ["umount", "-l", "--", mountpoint] if os.geteuid() == 0 else ["fusermount3", "-uz", "--", mountpoint]
+    """Take a mount away whoever uses it (umount(8) -l); quiet where there is none.
+
+    As root by umount2(2), without a child: a child closes what it inherits, and if that is a file on this very
+    mount, it waits for an answer that nobody can give while the parent waits for the child to start.
+    """
+    if os.geteuid() == 0:
+        ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(mountpoint), _MNT_DETACH)
+        return
+    tool = ["fusermount3", "-uz", "--", mountpoint]
     subprocess.run(tool, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
