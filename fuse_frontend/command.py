@@ -68,12 +68,12 @@ async def serve_mount(
         flags=values["fuse-flag"],
         tasks=values["fuse-tasks"],
     )
-    operations = Operations(vfs)
+    operations = Operations(vfs, writeback=settings.writeback)
     session = _open_session(values["fuse-session"], operations, settings)
     ORIGIN.set(session)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Invalidation(vfs, operations.inodes, session, session).run)
+            nursery.start_soon(Invalidation(operations, session, session).run)
             nursery.start_soon(_answer_first, settings, task_status)
             await session.run()
             nursery.cancel_scope.cancel()

@@ -42,12 +42,13 @@ class Inodes:
             found = self._known.get(node.inode)
             self._known[node.inode] = (node, found[1] + 1 if found else 1)
 
-    def forget(self, inode: int, times: int) -> None:
-        """The kernel gives back ``times`` of what it was told."""
+    def forget(self, inode: int, times: int) -> bool:
+        """The kernel gives back ``times`` of what it was told; answers whether it knows the number no more."""
         found = self._known.get(inode)
         if found is None:
-            return
+            return False
         if found[1] > times:
             self._known[inode] = (found[0], found[1] - times)
-        else:
-            del self._known[inode]
+            return False
+        del self._known[inode]
+        return True

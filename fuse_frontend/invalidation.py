@@ -13,9 +13,9 @@ from typing import Protocol, final
 
 import trio
 
-from mountcore.vfs import ORIGIN, Change, ChangeKind, Vfs
+from mountcore.vfs import ORIGIN, Change, ChangeKind
 
-from .inodes import Inodes
+from .operations import Operations
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,12 @@ class Notifier(Protocol):
 class Invalidation:
     """Follows a Vfs on behalf of one session. ``origin`` marks the changes that the session made itself."""
 
-    def __init__(self, vfs: Vfs, inodes: Inodes, notifier: Notifier, origin: object) -> None:
-        self._vfs = vfs
-        self._inodes = inodes
+    def __init__(self, operations: Operations, notifier: Notifier, origin: object) -> None:
+        self._vfs = operations.vfs
+        self._inodes = operations.inodes
+        self._operations = operations
+        operations.stale_entry = self.entry
+        operations.stale_content = self.content
         self._notifier = notifier
         self._origin = origin
         self._send, self._receive = trio.open_memory_channel[Change](float("inf"))
@@ -54,9 +57,22 @@ class Invalidation:
         finally:
             unsubscribe()
 
+    def entry(self, parent: int, name: str) -> None:
+        """The kernel may hold a name that went by another spelling."""
+        self._queue(Change(ChangeKind.ENTRY, parent, name, 0, None))
+
+    def content(self, inode: int) -> None:
+        """The kernel's pages of a file are wrong."""
+        self._queue(Change(ChangeKind.CONTENT, 0, "", inode, None))
+
     def _changed(self, change: Change) -> None:
         if change.origin is self._origin:
             return
+        if change.what is ChangeKind.CONTENT:
+            self._operations.distrust(change.inode)
+        self._queue(change)
+
+    def _queue(self, change: Change) -> None:
         known = change.parent in self._inodes if change.what is ChangeKind.ENTRY else change.inode in self._inodes
         key = _key(change)
         if known and key not in self._pending:

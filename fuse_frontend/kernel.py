@@ -5,6 +5,11 @@ from __future__ import annotations
 import enum
 import struct
 
+from mountcore.remotes.protocol import Kind
+
+MINOR = 31
+"""The version that we speak is 7.31 (Linux 5.4); later fields are only used where INIT agreed on them."""
+
 
 class Op(enum.IntEnum):
     """What the kernel asks for."""
@@ -54,6 +59,8 @@ class Init(enum.IntFlag):
     WRITEBACK_CACHE = 1 << 16
     PARALLEL_DIROPS = 1 << 18
     MAX_PAGES = 1 << 22
+    EXPLICIT_INVAL_DATA = 1 << 25
+    HANDLE_KILLPRIV_V2 = 1 << 28
 
 
 class SetattrValid(enum.IntFlag):
@@ -68,6 +75,8 @@ class SetattrValid(enum.IntFlag):
 
 FOPEN_DIRECT_IO = 1
 FOPEN_KEEP_CACHE = 2
+WRITE_CACHE = 1
+"""In WRITE: a page of the kernel's goes where it belongs, whatever the flags of the handle say."""
 NOTIFY_INVAL_INODE = 2
 NOTIFY_INVAL_ENTRY = 3
 
@@ -105,9 +114,17 @@ BATCH_FORGET_IN = struct.Struct("<II")
 FORGET_ONE = struct.Struct("<QQ")
 STATFS_OUT = struct.Struct("<QQQQQIIII24x")
 DIRENT = struct.Struct("<QQII")
+INTERRUPT_IN = struct.Struct("<Q")
 INVAL_INODE = struct.Struct("<Qqq")
 INVAL_ENTRY = struct.Struct("<QII")
 NEGATIVE_ENTRY_PADDING = bytes(ATTRIBUTES.size)
+DIRENT_KINDS = {Kind.FILE: 8, Kind.DIRECTORY: 4, Kind.SYMLINK: 10}
+"""``d_type`` of readdir(3)."""
+AFTER_OPEN = frozenset(
+    {Op.INIT, Op.READ, Op.WRITE, Op.FLUSH, Op.RELEASE, Op.FSYNC, Op.READDIR, Op.READDIRPLUS, Op.RELEASEDIR,
+     Op.FSYNCDIR, Op.DESTROY}
+)  # fmt: skip
+"""Requests that carry no new claim of who asks: whoever opened was let in (as libfuse's allow_root has it)."""
 
 
 def names(body: memoryview) -> list[str]:

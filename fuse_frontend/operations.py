@@ -49,6 +49,8 @@ class Operations:
         """Open files; sessions look here for the paths on which a microsecond counts."""
         self.stale_entry: Callable[[int, str], None] = lambda parent, name: None
         """Told of a name that the kernel may hold and that went by another spelling."""
+        self.stale_content: Callable[[int], None] = lambda inode: None
+        """Told of a file of which the kernel's pages are wrong, though it was the kernel that changed it."""
         self._writeback = writeback
         self._folds = vfs.settings.tree.normalize or vfs.settings.tree.case_insensitive
         self._folds_ascii = vfs.settings.tree.case_insensitive
@@ -185,9 +187,7 @@ class Operations:
 
     async def create(self, parent: int, name: str, flags: int) -> tuple[Opened, Node]:
         """Make and open a file."""
-        handle = await self.vfs.create(
-            self.inodes[parent], name, self._flags(flags), exclusive=bool(flags & os.O_EXCL)
-        )
+        handle = await self.vfs.create(self.inodes[parent], name, self._flags(flags), exclusive=bool(flags & os.O_EXCL))
         return Opened(self._keep(handle, flags), keep_cache=False), handle.node
 
     async def mknod(self, parent: int, name: str, mode: int) -> Node:
@@ -223,9 +223,6 @@ class Operations:
             self.stale_content(handle.node.inode)
             return written
         return await handle.write(offset, data)
-
-    stale_content: Callable[[int], None] = staticmethod(lambda inode: None)
-    """Told of a file of which the kernel's pages are wrong, though it was the kernel that changed it."""
 
     async def _positional(self, number: int, handle: Handle) -> Handle:
         if number not in self._beside:

@@ -24,6 +24,7 @@ class SessionSettings:
     direct_io: bool = False
     writeback: bool = False
     read_only: bool = False
+    async_read: bool = True
     max_read_ahead: int = 1 << 20
     flags: tuple[str, ...] = ()
     tasks: int = 64

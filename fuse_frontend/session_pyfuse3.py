@@ -91,23 +91,26 @@ class _Bridge(pyfuse3.Operations):
         entry.entry_timeout = entry.attr_timeout = self._timeout
         return entry
 
-    def _told(self, node: Node) -> Any:
+    def _told(self, node: Node, name: str) -> Any:
         entry = self._entry(node)
+        if not self._ops.lasting(name, node):
+            entry.entry_timeout = 0
         self._ops.told(node)
         return entry
 
     @_answering
     async def lookup(self, parent: int, name: bytes, ctx: Any) -> Any:
+        text = _text(name)
         try:
-            return self._told(await self._ops.lookup(parent, _text(name)))
+            return self._told(await self._ops.lookup(parent, text), text)
         except FileNotFoundError:
-            if self._timeout:
+            if self._timeout and self._ops.lasting(text, None):
                 return self._negative
             raise
 
     async def forget(self, inodes: Sequence[tuple[int, int]]) -> None:
         for inode, times in inodes:
-            self._ops.inodes.forget(inode, times)
+            self._ops.forget(inode, times)
 
     @_answering
     async def getattr(self, inode: int, ctx: Any) -> Any:
@@ -129,11 +132,11 @@ class _Bridge(pyfuse3.Operations):
 
     @_answering
     async def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: Any) -> Any:
-        return self._told(await self._ops.mknod(parent, _text(name), mode))
+        return self._told(await self._ops.mknod(parent, _text(name), mode), _text(name))
 
     @_answering
     async def mkdir(self, parent: int, name: bytes, mode: int, ctx: Any) -> Any:
-        return self._told(await self._ops.mkdir(parent, _text(name)))
+        return self._told(await self._ops.mkdir(parent, _text(name)), _text(name))
 
     @_answering
     async def unlink(self, parent: int, name: bytes, ctx: Any) -> None:
@@ -184,21 +187,15 @@ class _Bridge(pyfuse3.Operations):
 
     @_answering
     async def opendir(self, inode: int, ctx: Any) -> int:
-        number = await self._ops.opendir(inode)
-        self._directories[number] = inode
-        return number
-
-    @functools.cached_property
-    def _directories(self) -> dict[int, int]:
-        return {}
+        return await self._ops.opendir(inode)
 
     @_answering
     async def readdir(self, fh: int, start: int, token: Any) -> None:
-        entries = await self._ops.entries(fh, self._directories[fh], start)
+        directory, entries = await self._ops.entries(fh, start)
         told, make, reply = self._ops.told, self._entry, pyfuse3.readdir_reply
         for place in range(start, len(entries)):
             node = entries[place]
-            if not node.linked:
+            if node.parent is not directory:
                 continue
             name = node.name.encode("utf-8", "surrogateescape")
             if not reply(token, name, make(node), place + 1):
@@ -206,7 +203,6 @@ class _Bridge(pyfuse3.Operations):
             told(node)
 
     async def releasedir(self, fh: int) -> None:
-        self._directories.pop(fh, None)
         self._ops.releasedir(fh)
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
@@ -225,7 +221,7 @@ class _Bridge(pyfuse3.Operations):
     @_answering
     async def create(self, parent: int, name: bytes, mode: int, flags: int, ctx: Any) -> Any:
         opened, node = await self._ops.create(parent, _text(name), flags)
-        return self._info(opened.handle, opened.keep_cache), self._told(node)
+        return self._info(opened.handle, opened.keep_cache), self._told(node, _text(name))
 
     async def read(self, fh: int, offset: int, size: int) -> bytes:
         try:
@@ -237,19 +233,18 @@ class _Bridge(pyfuse3.Operations):
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         try:
-            handle = self._handles[fh]
-            written = handle.try_write(offset, data)
-            return written if written is not None else await handle.write(offset, data)
+            written = self._ops.try_write(fh, offset, data)
+            return written if written is not None else await self._ops.write(fh, offset, data)
         except OSError as problem:
             raise pyfuse3.FUSEError(problem.errno or errno.EIO) from None
 
     @_answering
     async def flush(self, fh: int) -> None:
-        await self._handles[fh].flush()
+        await self._ops.flush(fh)
 
     @_answering
     async def fsync(self, fh: int, datasync: bool) -> None:
-        await self._handles[fh].fsync()
+        await self._ops.fsync(fh)
 
     @_answering
     async def release(self, fh: int) -> None:

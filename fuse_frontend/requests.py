@@ -1,0 +1,281 @@
+"""Requests of the kernel as calls of the operations, and their results as replies: the direct session's translation.
+
+A handler takes what it needs out of ``body`` before it first waits: the memory behind it is the next request's
+afterwards.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import final
+
+from mountcore.vfs import Node
+
+from . import kernel as k
+from .operations import Opened, Operations
+from .session import SessionSettings
+
+Reply = tuple[bytes, ...]
+NOTHING: Reply = ()
+
+
+@final
+class Requests:
+    """What to do for each request code: `quick` answers at once or says None, `handlers` may wait."""
+
+    def __init__(self, operations: Operations, settings: SessionSettings) -> None:
+        self._ops = operations
+        self._settings = settings
+        whole = int(settings.timeout)
+        self._seconds, self._nanos = whole, int((settings.timeout - whole) * 1e9)
+        self.quick: dict[int, Callable[[int, memoryview], Reply | None]] = {
+            k.Op.GETATTR: self._getattr,
+            k.Op.READ: self._try_read,
+            k.Op.WRITE: self._try_write,
+            k.Op.RELEASEDIR: self._releasedir,
+            k.Op.ACCESS: lambda inode, body: NOTHING,
+            k.Op.FSYNCDIR: lambda inode, body: NOTHING,
+            k.Op.INIT: self._init,
+            k.Op.DESTROY: lambda inode, body: NOTHING,
+        }
+        self.handlers: dict[int, Callable[[int, memoryview], Awaitable[Reply]]] = {
+            k.Op.LOOKUP: self._lookup,
+            k.Op.SETATTR: self._setattr,
+            k.Op.READLINK: self._readlink,
+            k.Op.MKNOD: self._mknod,
+            k.Op.MKDIR: self._mkdir,
+            k.Op.UNLINK: self._unlink,
+            k.Op.RMDIR: self._rmdir,
+            k.Op.RENAME: self._rename,
+            k.Op.RENAME2: self._rename2,
+            k.Op.OPEN: self._open,
+            k.Op.READ: self._read,
+            k.Op.WRITE: self._write,
+            k.Op.STATFS: self._statfs,
+            k.Op.RELEASE: self._release,
+            k.Op.FSYNC: self._fsync,
+            k.Op.FLUSH: self._flush,
+            k.Op.OPENDIR: self._opendir,
+            k.Op.READDIR: self._readdir,
+            k.Op.READDIRPLUS: self._readdirplus,
+            k.Op.CREATE: self._create,
+        }
+
+    def forget(self, code: int, inode: int, body: memoryview) -> None:
+        """FORGET and BATCH_FORGET, which are not answered."""
+        if code == k.Op.FORGET:
+            self._ops.forget(inode, k.FORGET_IN.unpack_from(body)[0])
+            return
+        count = k.BATCH_FORGET_IN.unpack_from(body)[0]
+        start = k.BATCH_FORGET_IN.size
+        for number, times in k.FORGET_ONE.iter_unpack(body[start : start + count * k.FORGET_ONE.size]):
+            self._ops.forget(number, times)
+
+    async def take_back(self, code: int, reply: Reply) -> None:
+        """The caller is gone: nobody will close what it was going to get, or forget what it was told."""
+        if code in (k.Op.LOOKUP, k.Op.MKNOD, k.Op.MKDIR, k.Op.CREATE):
+            self._ops.forget(k.ENTRY.unpack_from(reply[0])[0], 1)
+        if code in (k.Op.OPEN, k.Op.CREATE):
+            await self._ops.release(k.OPEN_OUT.unpack(reply[-1])[0])
+        elif code == k.Op.OPENDIR:
+            self._releasedir(0, memoryview(reply[0]))
+
+    # values
+
+    def _attributes(self, node: Node) -> bytes:
+        a = self._ops.attributes(node)
+        mtime, mtime_ns = divmod(a.mtime_ns, 1_000_000_000)
+        if a.atime_ns == a.mtime_ns == a.ctime_ns:
+            atime, atime_ns, ctime, ctime_ns = mtime, mtime_ns, mtime, mtime_ns
+        else:
+            atime, atime_ns = divmod(a.atime_ns, 1_000_000_000)
+            ctime, ctime_ns = divmod(a.ctime_ns, 1_000_000_000)
+        return k.ATTRIBUTES.pack(
+            a.inode, a.size, (a.size + 511) // 512, atime, mtime, ctime, atime_ns, mtime_ns, ctime_ns,
+            a.mode, a.nlink, a.uid, a.gid, 0, k.PAGE, 0,
+        )  # fmt: skip
+
+    def _told(self, node: Node, name: str) -> bytes:
+        lasting = self._ops.lasting(name, node)
+        entry = k.ENTRY.pack(
+            node.inode, 0, self._seconds * lasting, self._seconds, self._nanos * lasting, self._nanos
+        ) + self._attributes(node)
+        self._ops.told(node)
+        return entry
+
+    def _attr_out(self, node: Node) -> Reply:
+        return (k.ATTR_OUT.pack(self._seconds, self._nanos, 0), self._attributes(node))
+
+    def _opened(self, opened: Opened) -> bytes:
+        flags = k.FOPEN_KEEP_CACHE if opened.keep_cache else 0
+        if self._settings.direct_io:
+            flags = k.FOPEN_DIRECT_IO
+        return k.OPEN_OUT.pack(opened.handle, flags, 0)
+
+    # answered at once
+
+    def _init(self, inode: int, body: memoryview) -> Reply:
+        major, minor, _, offered = k.INIT_IN.unpack_from(body)
+        if major != 7 or minor < k.MINOR:
+            raise OSError(errno.EPROTO, f"the kernel speaks FUSE {major}.{minor}, 7.{k.MINOR} is needed")
+        # EXPLICIT_INVAL_DATA: the kernel drops pages when it is told to, not whenever a file's time changes,
+        # which every write of its own does
+        wanted = (
+            k.Init.ATOMIC_O_TRUNC | k.Init.BIG_WRITES | k.Init.EXPLICIT_INVAL_DATA | k.Init.DO_READDIRPLUS
+            | k.Init.READDIRPLUS_AUTO | k.Init.PARALLEL_DIROPS | k.Init.MAX_PAGES | k.Init.HANDLE_KILLPRIV_V2
+        )  # fmt: skip
+        if self._settings.async_read:
+            wanted |= k.Init.ASYNC_READ
+        if self._settings.writeback:
+            wanted |= k.Init.WRITEBACK_CACHE
+        ahead = max(self._settings.max_read_ahead, k.PAGE)
+        return (
+            k.INIT_OUT.pack(7, k.MINOR, ahead, offered & wanted, 64, 48, k.MAX_WRITE, 1, k.MAX_PAGES, 0, 0, 0),
+        )  # fmt: skip
+
+    def _getattr(self, inode: int, body: memoryview) -> Reply:
+        return self._attr_out(self._ops.inodes[inode])
+
+    def _absent(self, name: str) -> Reply:
+        if not self._settings.timeout or not self._ops.lasting(name, None):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return (k.ENTRY.pack(0, 0, self._seconds, 0, self._nanos, 0), k.NEGATIVE_ENTRY_PADDING)
+
+    def _try_read(self, inode: int, body: memoryview) -> Reply | None:
+        number, offset, size = k.READ_IN.unpack_from(body)
+        data = self._ops.handles[number].try_read(offset, size)
+        return None if data is None else (data,)
+
+    def _try_write(self, inode: int, body: memoryview) -> Reply | None:
+        number, offset, size, *_ = k.WRITE_IN.unpack_from(body)
+        written = self._ops.try_write(number, offset, body[k.WRITE_IN.size :][:size])
+        return None if written is None else (k.WRITE_OUT.pack(written, 0),)
+
+    def _releasedir(self, inode: int, body: memoryview) -> Reply:
+        self._ops.releasedir(k.HANDLE_IN.unpack_from(body)[0])
+        return NOTHING
+
+    # those that may wait
+
+    async def _lookup(self, inode: int, body: memoryview) -> Reply:
+        name = k.names(body)[0]
+        try:
+            return (self._told(await self._ops.lookup(inode, name), name),)
+        except FileNotFoundError:
+            return self._absent(name)
+
+    async def _setattr(self, inode: int, body: memoryview) -> Reply:
+        valid, _, handle, size, _, _, mtime, _, _, mtime_ns, *_ = k.SETATTR_IN.unpack_from(body)
+        times = None
+        if valid & k.SetattrValid.MTIME_NOW:
+            times = time.time_ns()
+        elif valid & k.SetattrValid.MTIME:
+            times = mtime * 10**9 + mtime_ns
+        node = await self._ops.setattr(
+            inode,
+            handle if valid & k.SetattrValid.HANDLE else None,
+            size=size if valid & k.SetattrValid.SIZE else None,
+            mtime_ns=times,
+        )
+        return self._attr_out(node)
+
+    async def _readlink(self, inode: int, body: memoryview) -> Reply:
+        return (os.fsencode(await self._ops.readlink(inode)),)
+
+    async def _mknod(self, inode: int, body: memoryview) -> Reply:
+        mode = k.MKNOD_IN.unpack_from(body)[0]
+        name = k.names(body[k.MKNOD_IN.size :])[0]
+        return (self._told(await self._ops.mknod(inode, name, mode), name),)
+
+    async def _mkdir(self, inode: int, body: memoryview) -> Reply:
+        name = k.names(body[k.MKDIR_IN.size :])[0]
+        return (self._told(await self._ops.mkdir(inode, name), name),)
+
+    async def _unlink(self, inode: int, body: memoryview) -> Reply:
+        await self._ops.unlink(inode, k.names(body)[0])
+        return NOTHING
+
+    async def _rmdir(self, inode: int, body: memoryview) -> Reply:
+        await self._ops.rmdir(inode, k.names(body)[0])
+        return NOTHING
+
+    async def _rename(self, inode: int, body: memoryview) -> Reply:
+        new_parent = k.RENAME_IN.unpack_from(body)[0]
+        old, new = k.names(body[k.RENAME_IN.size :])
+        await self._ops.rename(inode, old, new_parent, new, 0)
+        return NOTHING
+
+    async def _rename2(self, inode: int, body: memoryview) -> Reply:
+        new_parent, flags, _ = k.RENAME2_IN.unpack_from(body)
+        old, new = k.names(body[k.RENAME2_IN.size :])
+        await self._ops.rename(inode, old, new_parent, new, flags)
+        return NOTHING
+
+    async def _open(self, inode: int, body: memoryview) -> Reply:
+        return (self._opened(await self._ops.open(inode, k.OPEN_IN.unpack_from(body)[0])),)
+
+    async def _create(self, inode: int, body: memoryview) -> Reply:
+        flags = k.CREATE_IN.unpack_from(body)[0]
+        name = k.names(body[k.CREATE_IN.size :])[0]
+        opened, node = await self._ops.create(inode, name, flags)
+        return (self._told(node, name), self._opened(opened))
+
+    async def _read(self, inode: int, body: memoryview) -> Reply:
+        number, offset, size = k.READ_IN.unpack_from(body)
+        return (await self._ops.handles[number].read(offset, size),)
+
+    async def _write(self, inode: int, body: memoryview) -> Reply:
+        number, offset, size, flags, *_ = k.WRITE_IN.unpack_from(body)
+        data = bytes(body[k.WRITE_IN.size :][:size])
+        return (k.WRITE_OUT.pack(await self._ops.write(number, offset, data, page=bool(flags & k.WRITE_CACHE)), 0),)
+
+    async def _statfs(self, inode: int, body: memoryview) -> Reply:
+        room = await self._ops.statfs()
+        free = room.free // k.PAGE
+        return (
+            k.STATFS_OUT.pack(room.total // k.PAGE, free, free, room.files, room.files, k.PAGE, 255, k.PAGE, 0),
+        )  # fmt: skip
+
+    async def _flush(self, inode: int, body: memoryview) -> Reply:
+        await self._ops.flush(k.HANDLE_IN.unpack_from(body)[0])
+        return NOTHING
+
+    async def _fsync(self, inode: int, body: memoryview) -> Reply:
+        await self._ops.fsync(k.HANDLE_IN.unpack_from(body)[0])
+        return NOTHING
+
+    async def _release(self, inode: int, body: memoryview) -> Reply:
+        await self._ops.release(k.HANDLE_IN.unpack_from(body)[0])
+        return NOTHING
+
+    async def _opendir(self, inode: int, body: memoryview) -> Reply:
+        return (k.OPEN_OUT.pack(await self._ops.opendir(inode), 0, 0),)
+
+    async def _readdir(self, inode: int, body: memoryview) -> Reply:
+        return await self._list(body, plus=False)
+
+    async def _readdirplus(self, inode: int, body: memoryview) -> Reply:
+        return await self._list(body, plus=True)
+
+    async def _list(self, body: memoryview, *, plus: bool) -> Reply:
+        number, start, room = k.READ_IN.unpack_from(body)
+        directory, entries = await self._ops.entries(number, start)
+        parts: list[bytes] = []
+        for place in range(start, len(entries)):
+            node = entries[place]
+            if node.parent is not directory:
+                continue
+            name = node.name.encode("utf-8", "surrogateescape")
+            size = (k.ENTRY.size + k.ATTRIBUTES.size) * plus + k.DIRENT.size + len(name)
+            padding = -size % 8
+            room -= size + padding
+            if room < 0:
+                break
+            if plus:
+                parts.append(self._told(node, node.name))
+            kind = k.DIRENT_KINDS[node.kind]
+            parts += (k.DIRENT.pack(node.inode, place + 1, len(name), kind), name, bytes(padding))
+        return (b"".join(parts),)

@@ -1,0 +1,160 @@
+"""Directories, names and room on a mount."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mountcore.stage import Publish
+from mountcore.vfs import OpenFlags
+
+from .mounting import Mount
+
+
+def test_make_rename_and_remove_trees(mount: Mount, store: Path) -> None:
+    (mount.path / "a/b/c").mkdir(parents=True)
+    (mount.path / "a/b/c/f").write_text("deep")
+    (mount.path / "a").rename(mount.path / "z")
+    assert (mount.path / "z/b/c/f").read_text() == "deep"
+    assert not (mount.path / "a").exists()
+    assert mount.run(mount.vfs.drain) == ()
+    assert (store / "z/b/c/f").read_text() == "deep"
+    with pytest.raises(OSError, match="not empty") as caught:
+        (mount.path / "z").rmdir()
+    assert caught.value.errno == errno.ENOTEMPTY
+    subprocess.run(["rm", "-r", mount.path / "z"], check=True)
+    assert os.listdir(store) == []
+
+
+def test_rename_onto_directories(mount: Mount, store: Path) -> None:
+    for name in ("empty", "full", "moved"):
+        (mount.path / name).mkdir()
+    (mount.path / "full/x").write_text("x")
+    (mount.path / "file").write_text("file")
+    with pytest.raises(OSError, match="not empty"):
+        (mount.path / "moved").rename(mount.path / "full")
+    (mount.path / "moved").rename(mount.path / "empty")
+    with pytest.raises(IsADirectoryError):
+        (mount.path / "file").rename(mount.path / "full")
+    with pytest.raises(NotADirectoryError):
+        (mount.path / "full").rename(mount.path / "file")
+    with pytest.raises(OSError, match="Invalid argument"):
+        (mount.path / "full").rename(mount.path / "full/inside")
+    assert sorted(os.listdir(mount.path)) == ["empty", "file", "full"] == sorted(os.listdir(store) + ["file"])[:3]
+
+
+def test_five_thousand_entries_are_listed_each_once(mount: Mount, store: Path) -> None:
+    (store / "many").mkdir()
+    for i in range(5000):
+        (store / "many" / f"f{i:05}").touch()
+    assert sorted(os.listdir(mount.path / "many")) == [f"f{i:05}" for i in range(5000)]
+    assert sum(1 for entry in os.scandir(mount.path / "many") if entry.stat().st_size == 0) == 5000
+
+
+def test_a_listing_that_is_under_way_keeps_every_entry_that_stays(mount: Mount, store: Path) -> None:
+    (store / "d").mkdir()
+    for i in range(600):
+        (store / "d" / f"stay{i:03}").touch()
+        (store / "d" / f"go{i:03}").touch()
+    seen: list[str] = []
+    with os.scandir(mount.path / "d") as listing:
+        for count, entry in enumerate(listing):
+            seen.append(entry.name)
+            if count % 3 == 0 and count < 1500:
+                number = count // 3
+                (mount.path / "d" / f"new{number:03}").touch()
+                (mount.path / "d" / f"go{number:03}").unlink(missing_ok=True)
+    stayed = [name for name in seen if name.startswith("stay")]
+    assert sorted(stayed) == [f"stay{i:03}" for i in range(600)]
+    assert len(seen) == len(set(seen))
+
+
+def test_df_shows_the_remote(mount: Mount, store: Path) -> None:
+    here, there = os.statvfs(mount.path), os.statvfs(store)
+    total, real = here.f_blocks * here.f_frsize, there.f_blocks * there.f_frsize
+    assert abs(total - real) <= here.f_frsize
+    assert 0 < here.f_bavail <= here.f_blocks
+    assert here.f_namemax == 255
+
+
+def test_symbolic_links_of_the_storage_are_followed(mount: Mount, store: Path) -> None:
+    (store / "target").write_text("pointed at")
+    (store / "link").symlink_to("target")
+    assert os.readlink(mount.path / "link") == "target"
+    assert (mount.path / "link").read_text() == "pointed at"
+
+
+# what comes in by another door, although the kernel was given five minutes
+
+
+def put(mount: Mount, name: str, content: bytes) -> None:
+    """As the FTP server does."""
+
+    async def publish() -> None:
+        stage = await mount.vfs.stage()
+        os.pwrite(stage.fileno(), content, 0)
+        await stage.commit(mount.vfs.root, name, size=len(content), how=Publish.REPLACE)
+
+    mount.run(publish)
+
+
+def eventually(question: Callable[[], bool]) -> None:
+    """The kernel is told from a thread: soon, not before the other door's reply."""
+    import threading
+
+    pause = threading.Event()
+    for _ in range(400):
+        if question():
+            return
+        pause.wait(0.01)
+    raise AssertionError("the kernel was not told")
+
+
+def test_a_file_put_by_another_door_is_there_at_once(mount: Mount) -> None:
+    assert not (mount.path / "new").exists()  # the kernel remembers that
+    assert os.listdir(mount.path) == []
+    put(mount, "new", b"by another door")
+    eventually(lambda: (mount.path / "new").exists())
+    assert (mount.path / "new").read_bytes() == b"by another door"
+
+
+def test_content_changed_by_another_door_is_read_at_once(mount: Mount) -> None:
+    (mount.path / "f").write_bytes(b"first")
+    assert (mount.path / "f").read_bytes() == b"first"
+    put(mount, "f", b"the second one")
+    eventually(lambda: (mount.path / "f").stat().st_size == 14)
+    assert (mount.path / "f").read_bytes() == b"the second one"
+
+    async def overwrite() -> None:
+        node = await mount.vfs.resolve("f")
+        handle = await mount.vfs.open(node, OpenFlags.WRITE)
+        await handle.write(0, b"THE")
+        await handle.close()
+        mount.vfs.content_changed(node)
+
+    mount.run(overwrite)
+    eventually(lambda: (mount.path / "f").read_bytes() == b"THE second one")
+
+
+def test_a_file_removed_by_another_door_is_gone_at_once(mount: Mount) -> None:
+    (mount.path / "f").write_bytes(b"x")
+    assert (mount.path / "f").exists()
+    mount.run(mount.vfs.unlink, mount.vfs.root, "f")
+    eventually(lambda: not (mount.path / "f").exists())
+
+
+def test_a_change_at_the_remote_shows_when_the_listing_is_read_anew(mount: Mount, store: Path) -> None:
+    (store / "f").write_bytes(b"old")
+    assert (mount.path / "f").read_bytes() == b"old"
+    (store / "f").write_bytes(b"newer content")
+    (store / "g").write_bytes(b"")
+    mount.run(mount.vfs.refresh)
+    mount.run(mount.vfs.children, mount.vfs.root)
+    eventually(lambda: (mount.path / "f").stat().st_size == 13)
+    assert (mount.path / "f").read_bytes() == b"newer content"
+    eventually(lambda: (mount.path / "g").exists())
