@@ -304,7 +304,7 @@ class SessionCommands(Handler):
         elif channel is None:
             self._out_dtp_queue = (data, isproducer, file, cmd or "")
         else:
-            channel.file_obj, channel.cmd = file, cmd
+            channel.file_obj, channel.cmd = file, cmd or ""
             (channel.push_with_producer if isproducer else channel.push)(data)
             channel.close_when_done()
 
