@@ -53,6 +53,13 @@ def beside(path: str, why: str) -> str:
     return join(directory, f"{stem}{note}{dot}{extension}")
 
 
+def _within(node: Node | None, directory: Node) -> bool:
+    """Whether a node is the directory or below it."""
+    while node is not None and node is not directory:
+        node = node.parent
+    return node is not None
+
+
 @final
 class _Lock:
     __slots__ = ("lock", "users")
@@ -64,14 +71,45 @@ class _Lock:
 
 @final
 class NameLocks:
-    """A lock for every name that is being changed, and none for the others."""
+    """A lock for every name that is being changed, and none for the others.
+
+    A directory that moves or goes takes everything below along, so that excludes changes of names below it, and
+    waits for those under way: who holds names waits for such a directory only before it is counted as busy, and
+    a moving directory waits for the busy ones below it alone. Renames of directories are one at a time (``trees``,
+    taken before any name), as in the kernel: else two could each wait for the other.
+    """
 
     def __init__(self) -> None:
         self._locks: dict[tuple[int, str], _Lock] = {}
+        self._busy: list[Node] = []
+        """Directories in which names are being changed; one entry a change."""
+        self._moving: list[Node] = []
+        self._changed = trio.Event()
+        self.trees = trio.Lock()
+
+    @asynccontextmanager
+    async def moving(self, directory: Node) -> AsyncIterator[None]:
+        """Nothing below the directory is changed by anybody else while the block runs."""
+        self._moving.append(directory)
+        try:
+            while any(_within(busy, directory) for busy in self._busy):
+                await self._changed.wait()
+            yield
+        finally:
+            self._moving.remove(directory)
+            self._announce()
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     @asynccontextmanager
     async def hold(self, *names: tuple[Node, str]) -> AsyncIterator[None]:
-        """Be the only one who changes these names; taken in one order, so that two renames cannot block each other."""
+        """Be the only one who changes these names; taken in one order, so that two renames cannot block each other.
+
+        Paths are to be asked for inside: they may have changed while this waited.
+        """
+        parents = [parent for parent, _ in names]
         keys = sorted({(parent.inode, name) for parent, name in names})
         held = 0
         for key in keys:
@@ -80,7 +118,15 @@ class NameLocks:
             for key in keys:
                 await self._locks[key].lock.acquire()
                 held += 1
-            yield
+            while any(_within(parent, moving) for parent in parents for moving in self._moving):
+                await self._changed.wait()
+            self._busy += parents
+            try:
+                yield
+            finally:
+                for parent in parents:
+                    self._busy.remove(parent)
+                self._announce()
         finally:
             for place, key in enumerate(keys):
                 entry = self._locks[key]

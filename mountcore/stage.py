@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, final
 import trio
 
 from .cache.item import Item
-from .errors import BadHandle
+from .errors import BadHandle, Exists
 from .remotes.protocol import Kind
 from .spans import Span
 
@@ -69,12 +69,13 @@ class Stage:
         item = self._item
         self._vfs.store.staged(item, Span(0, size))
         if how is not Publish.REPLACE:
-            try:
-                found = await self._vfs.lookup(parent, name)
-            except FileNotFoundError:
-                found = None
-            if found is not None and found.kind is Kind.FILE:
-                return await self._overlay(found, size, None if how is Publish.APPEND else offset, mtime_ns)
+            async with self._vfs.naming(parent, name):  # two appends come one after the other
+                try:
+                    found = await self._vfs.lookup(parent, name)
+                except FileNotFoundError:
+                    found = None
+                if found is not None and found.kind is Kind.FILE:
+                    return await self._overlay(found, size, None if how is Publish.APPEND else offset, mtime_ns)
             if offset:
                 await self._shift(size, offset)
                 size += offset
@@ -82,7 +83,10 @@ class Stage:
         if mtime_ns is not None:
             item.row.mtime_ns = mtime_ns
         await trio.to_thread.run_sync(self._vfs.store.sync, item)
-        node = await self._vfs.publish(item, parent, name)
+        try:
+            node = await self._vfs.publish(item, parent, name, replace=how is not Publish.APPEND)
+        except Exists:  # made by somebody else since we looked
+            return await self.commit(parent, name, size=size, how=how, mtime_ns=mtime_ns)
         await trio.to_thread.run_sync(self._vfs.store.index.sync)
         self._end()
         return node

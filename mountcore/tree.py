@@ -289,7 +289,8 @@ class Tree:
             finally:
                 directory.loading.set()
                 directory.loading = directory.edits = directory.late = None
-            break
+            if directory.children is not None:  # else it was renamed while it was listed
+                break
         assert directory.children is not None
         return directory.children
 
@@ -312,6 +313,8 @@ class Tree:
             directory.listed_at = trio.current_time()
             return
         except NotFound:
+            if directory.linked and directory.path() != path:
+                return
             if directory.parent is not None and not directory.children:
                 self.remove(directory)
             raise

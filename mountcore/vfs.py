@@ -16,7 +16,7 @@ import socket
 import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import final
 
@@ -230,6 +230,8 @@ class Vfs:
             raise IsDirectory(node.path())
         if node.kind is not Kind.FILE:
             raise Unsupported(node.path(), "not a regular file")
+        if not node.linked and node.item is None:
+            raise NotFound(node.name)
         if flags.changes:
             self._writable(node.path())
         if not self._through_cache(node, flags):
@@ -281,6 +283,7 @@ class Vfs:
         path = new_path(parent, name)
         self._writable(path)
         async with self._names.hold((parent, name)):
+            path = new_path(parent, name)
             found = await self.tree.find(parent, name)
             if found is None:
                 direct = not self._cache_wanted(flags | OpenFlags.WRITE)
@@ -359,6 +362,7 @@ class Vfs:
         if not self.remote.caps.symlinks:
             raise Unsupported(path, "the remote has no symbolic links")
         async with self._names.hold((parent, name)):
+            path = new_path(parent, name)
             if await self.tree.find(parent, name) is not None:
                 raise Exists(path)
             async with self._uncertain(parent):
@@ -381,6 +385,7 @@ class Vfs:
         path = new_path(parent, name)
         self._writable(path)
         async with self._names.hold((parent, name)):
+            path = new_path(parent, name)
             if await self.tree.find(parent, name) is not None:
                 raise Exists(path)
             async with self._uncertain(parent):
@@ -398,22 +403,19 @@ class Vfs:
                 raise IsDirectory(node.path())
             path = node.path()
             item = self._cached(node)
-            if item is not None:
-                await self.writeback.withdraw(item)
-                await self._preserve(item)
-            try:
+            async with self.writeback.paused(item):
+                self._unmoved(node, path)
+                if item is not None:
+                    await self._preserve(item)
                 if self._stored_at_remote(node, item):
                     async with self._uncertain(parent):
                         with contextlib.suppress(NotFound):
                             await self.remote.remove(path)
-            except BaseException:
+                self.tree.remove(node)
+                item = item or node.item
                 if item is not None:
-                    self._upload_later(item)
-                raise
-            self.tree.remove(node)
-            if item is not None:
-                self._lose(item)
-                self.store.unlink(item)
+                    self._lose(item)
+                    self.store.unlink(item)
         self.changes.entry(parent, name, None, gone=node)
 
     async def rmdir(self, parent: Node, name: str) -> None:
@@ -421,7 +423,8 @@ class Vfs:
         self._writable(join(parent.path(), name))
         async with self._names.hold((parent, name)):
             node = await self.lookup(parent, name)
-            await self._remove_directory(node)
+            async with self._names.moving(node):
+                await self._remove_directory(node)
         self.changes.entry(parent, name, None, gone=node)
 
     async def rename(self, parent: Node, name: str, new_parent: Node, new_name: str, *, replace: bool = True) -> None:
@@ -434,8 +437,15 @@ class Vfs:
         if parent is new_parent and name == new_name:
             await self.lookup(parent, name)
             return
-        async with self._names.hold((parent, name), (new_parent, new_name)):
+        async with contextlib.AsyncExitStack() as stack:
+            directory = (await self.lookup(parent, name)).kind is Kind.DIRECTORY
+            if directory:
+                await stack.enter_async_context(self._names.trees)
+            await stack.enter_async_context(self._names.hold((parent, name), (new_parent, new_name)))
+            path = new_path(new_parent, new_name)
             node = await self.lookup(parent, name)
+            if (node.kind is Kind.DIRECTORY) is not directory:
+                raise Busy(join(parent.path(), name), "it was replaced just now")
             target = await self.tree.find(new_parent, new_name)
             if target is node:  # the same name, spelled differently
                 target = None
@@ -451,6 +461,9 @@ class Vfs:
             if node.kind is Kind.DIRECTORY:
                 if target is not None and target.kind is not Kind.DIRECTORY:
                     raise NotDirectory(path)
+                await stack.enter_async_context(self._names.moving(node))
+                if target is not None:
+                    await stack.enter_async_context(self._names.moving(target))
                 await self._rename_directory(node, target, new_parent, new_name)
             else:
                 if target is not None and target.kind is Kind.DIRECTORY:
@@ -463,39 +476,39 @@ class Vfs:
         old, new = node.path(), join(parent.path(), name)
         item = self._cached(node)
         loser = self._cached(target) if target is not None else None
-        if item is not None:
-            await self.writeback.withdraw(item)
-        if loser is not None:
-            await self.writeback.withdraw(loser)
-            await self._preserve(loser)
-        try:
+        async with self.writeback.paused(item, loser):
+            self._unmoved(node, old)
+            if target is not None:
+                self._unmoved(target, new)
+            if loser is not None:
+                await self._preserve(loser)
             moved = False
             if self._stored_at_remote(node, item):
                 async with self._uncertain(parent, *[p for p in [node.parent] if p]):
                     moved = await self._rename_at_remote(old, new, target)
             if moved and self.remote.caps.tags:
                 self._apply_moved(node, item, await self.remote.stat(new))
-        except BaseException:
-            for kept in (item, loser):
-                if kept is not None:
-                    self._upload_later(kept)
-            raise
-        if item is not None:
-            self.fetcher.stop(item)
-            if not moved:  # the upload that comes replaces what has the name now
-                item.row.base = target.version if target is not None else None
-                item.row.attempt = loser.row.attempt if loser is not None else None
-        if not moved:
-            node.version = target.version if target is not None else None
-        if loser is not None:
-            self._lose(loser)
-        if item is not None and item.row.path is not None:
-            self.store.publish(item, new)
-        elif loser is not None:
-            self.store.unlink(loser)
-        self.tree.move(node, parent, name)
-        if item is not None:
-            self._upload_later(item)
+            item = item or node.item  # perhaps opened meanwhile
+            loser = loser or (target.item if target is not None else None)
+            if item is not None:
+                self.fetcher.stop(item)
+                if not moved:  # the upload that comes replaces what has the name now
+                    item.row.base = target.version if target is not None else None
+                    item.row.attempt = loser.row.attempt if loser is not None else None
+            if not moved:
+                node.version = target.version if target is not None else None
+            if loser is not None:
+                self._lose(loser)
+            if item is not None and item.row.path is not None:
+                self.store.publish(item, new)
+            elif loser is not None:
+                self.store.unlink(loser)
+            self.tree.move(node, parent, name)
+
+    def _unmoved(self, node: Node, path: str) -> None:
+        """After uploads of it were withdrawn: one of them may have ended in a conflict, and with another name."""
+        if node.path() != path:
+            raise Busy(path, "it was in conflict with the remote's version just now")
 
     async def _rename_at_remote(self, old: str, new: str, target: Node | None) -> bool:
         """Answers False when the remote turned out not to have it."""
@@ -522,8 +535,7 @@ class Vfs:
             raise CrossDevice(old)
         if target is not None:
             await self._remove_directory(target)
-        below = [i for i in self.store.dirty_items() if i.path.startswith(old + "/")]
-        async with self.writeback.paused(below):
+        async with self.writeback.paused(below=old):
             for item in self.store.loaded_below(old):
                 self.fetcher.stop(item)
             async with self._uncertain(parent, *[p for p in [node.parent] if p]):
@@ -633,32 +645,41 @@ class Vfs:
         if item is not None and not item.handles and not item.dirty:
             self._detach(node)
 
-    async def publish(self, stage_item: Item, parent: Node, name: str) -> Node:
+    def naming(self, parent: Node, name: str) -> AbstractAsyncContextManager[None]:
+        """Be the only one who changes what this name stands for; for :class:`Stage`."""
+        return self._names.hold((parent, name))
+
+    async def publish(self, stage_item: Item, parent: Node, name: str, *, replace: bool = True) -> Node:
         """A staged item becomes the file of this name; for :class:`Stage`."""
         path = new_path(parent, name)
         self._writable(path)
         async with self._names.hold((parent, name)):
+            path = new_path(parent, name)
             target = await self.tree.find(parent, name)
             if target is not None and target.kind is not Kind.FILE:
                 raise IsDirectory(path)
+            if target is not None and not replace:
+                raise Exists(path)
             if target is not None:  # perhaps in another normal form, which then is its name
                 name, path = target.name, target.path()
             loser = self._cached(target) if target is not None else None
-            if loser is not None:
-                await self.writeback.withdraw(loser)
-                await self._preserve(loser)
-            stage_item.row.base = target.version if target is not None else None
-            stage_item.row.attempt = loser.row.attempt if loser is not None else None
-            stage_item.row.promise = 2
-            if self.settings.cache.mode is CacheMode.OFF:
-                return await self._store_staged(stage_item, parent, name, target)
-            self.store.publish(stage_item, path)
-            if loser is not None:
-                self._lose(loser)
-            node = self.tree.add(parent, name, Kind.FILE)
-            node.version = stage_item.row.base
-            self._attach(node, stage_item)
-            self.writeback.schedule(stage_item)
+            async with self.writeback.paused(loser):
+                if target is not None:
+                    self._unmoved(target, path)
+                if loser is not None:
+                    await self._preserve(loser)
+                stage_item.row.base = target.version if target is not None else None
+                stage_item.row.attempt = loser.row.attempt if loser is not None else None
+                stage_item.row.promise = 2
+                if self.settings.cache.mode is CacheMode.OFF:
+                    return await self._store_staged(stage_item, parent, name, target)
+                self.store.publish(stage_item, path)
+                if loser is not None:
+                    self._lose(loser)
+                node = self.tree.add(parent, name, Kind.FILE)
+                node.version = stage_item.row.base
+                self._attach(node, stage_item)
+                self.writeback.schedule(stage_item)
         self.changes.entry(parent, name, node, gone=target)
         return node
 

@@ -29,7 +29,7 @@ import heapq
 import itertools
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import final
@@ -41,6 +41,7 @@ from ..errors import Corrupt, NotFound, Stale, StorageError
 from ..remotes.protocol import ABSENT, Entry, Expect, Remote, Version
 from ..settings import CacheSettings
 from .fetch import Fetcher
+from .index import ItemId
 from .item import Generation, Item
 from .store import Store
 
@@ -82,6 +83,20 @@ class _Task:
 
 
 @final
+class _Pause:
+    """Items that are not to be uploaded now: ``items``, to which those below ``prefix`` are added as they show up."""
+
+    def __init__(self, items: set[ItemId], prefix: str | None) -> None:
+        self.items = items
+        self._prefix = prefix
+
+    def covers(self, item: Item) -> bool:
+        if self._prefix is not None and item.path.startswith(self._prefix):
+            self.items.add(item.id)
+        return item.id in self.items
+
+
+@final
 class WriteBack:
     """The queue of uploads of one remote."""
 
@@ -105,6 +120,7 @@ class WriteBack:
         self._on_stored = on_stored
         self._on_conflict = on_conflict
         self._tasks: dict[int, _Task] = {}
+        self._pauses: list[_Pause] = []
         self._uploading = 0
         self._agenda: list[tuple[float, int, _Task]] = []
         """Heap of when to look at which task; entries that do not agree with their task any more are passed over."""
@@ -145,19 +161,22 @@ class WriteBack:
             task.state = UploadState.OPEN
 
     @asynccontextmanager
-    async def paused(self, items: Iterable[Item]) -> AsyncIterator[None]:
-        """`withdraw` all of these, and start none of them before the block is left."""
-        tasks = [self._tasks[i.id] for i in items if i.id in self._tasks]
-        for task in tasks:
-            task.withdrawals += 1
+    async def paused(self, *items: Item | None, below: str | None = None) -> AsyncIterator[None]:
+        """`withdraw` these, and all below a directory, and start none of them before the block is left.
+
+        Holds for what becomes dirty meanwhile, too: their names are about to change.
+        """
+        pause = _Pause({item.id for item in items if item is not None}, None if below is None else below + "/")
+        self._pauses.append(pause)
         try:
-            for task in tasks:
-                await self.withdraw(task.item)
+            for dirty in [task.item for task in self._tasks.values() if pause.covers(task.item)]:
+                await self.withdraw(dirty)
             yield
         finally:
-            for task in tasks:
-                task.withdrawals -= 1
-                if task.item.id in self._tasks and task.item.dirty and not task.item.writers:
+            self._pauses.remove(pause)
+            for ident in pause.items:
+                task = self._tasks.get(ident)
+                if task is not None and task.state is UploadState.OPEN and task.item.dirty and not task.item.writers:
                     self.schedule(task.item)
 
     def busy(self, item: Item) -> bool:
@@ -263,7 +282,7 @@ class WriteBack:
                 heapq.heappop(self._agenda)
                 if stale or task.item.id not in self._tasks:
                     continue
-                if task.withdrawals:
+                if task.withdrawals or [pause for pause in self._pauses if pause.covers(task.item)]:
                     task.state = UploadState.OPEN  # who withdraws it plans it again
                     continue
                 self._start(task)
