@@ -18,7 +18,7 @@ from mountcore.vfs import Vfs
 
 from .faulty import Faulty
 
-PATIENCE = 10.0
+PATIENCE = 6.0
 NEVER = 3600.0
 
 
@@ -68,9 +68,13 @@ def folder(root: Path) -> Faulty:
 
 @asynccontextmanager
 async def opened(remote: Remote, chosen: VfsSettings) -> AsyncIterator[Vfs]:
-    """A Vfs for as long as the block runs; leaving it ends the core cleanly, without uploading what is left."""
-    async with open_core() as core:
-        yield await _attach(core, remote, chosen)
+    """A Vfs for as long as the block runs; leaving it ends the core cleanly, without uploading what is left.
+
+    A test that waits for what never comes ends with TooSlowError.
+    """
+    with trio.fail_after(3 * PATIENCE):
+        async with open_core() as core:
+            yield await _attach(core, remote, chosen)
 
 
 async def _attach(core: Core, remote: Remote, chosen: VfsSettings) -> Vfs:
@@ -80,7 +84,7 @@ async def _attach(core: Core, remote: Remote, chosen: VfsSettings) -> Vfs:
 async def until(condition: Callable[[], object], what: str = "") -> None:
     """Wait for something that is about to become true; fails after `PATIENCE` seconds."""
     with trio.move_on_after(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event to await
             await trio.sleep(0.002)
         return
     raise AssertionError(f"it never came to be: {what or condition}")
