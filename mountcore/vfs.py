@@ -126,7 +126,8 @@ class Vfs:
         for item in left:
             if item.row.promise == 0:
                 self._rescue_interrupted(item)
-            self.writeback.schedule(item, 0.0)
+            if item.dirty:
+                self.writeback.schedule(item, 0.0)
         if left:
             log.info("%d files from an earlier run are still to be uploaded", len(left))
         self._nursery.start_soon(self.writeback.run)
@@ -148,6 +149,9 @@ class Vfs:
 
     def _rescue_interrupted(self, item: Item) -> None:
         """Nobody was ever told that this content is complete: it must not replace what is at the remote."""
+        if not item.complete:  # pieces of an edit in place: without the rest, which is at the remote, they are no file
+            self.store.abandon(item, f"{item.path} was being changed in place when the last run ended")
+            return
         path = self._beside(item.path, "interrupted")
         log.warning("%s was being written when the last run ended; what there is of it is kept as %s", item.path, path)
         item.row.base = item.row.attempt = None

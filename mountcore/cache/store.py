@@ -371,6 +371,14 @@ class Store:
     def _file(self, ident: ItemId) -> str:
         return f"{self._data}/{ident & 0xFF:02x}/{ident}"
 
+    def abandon(self, item: Item, why: str) -> None:
+        """Nobody can use what was written into this item any more; it is kept in ``lost+found``."""
+        self._idle.pop(item.id, None)
+        self.held -= item.spans.total
+        self._drop_from_memory(item)
+        self.set_aside(item.id, why)
+        item.row.dirty, item.row.path = False, None
+
     def set_aside(self, ident: ItemId, why: str) -> None:
         """Keep a data file that nobody can place in ``lost+found``, and forget its entry."""
         aside = self.directory / "lost+found" / str(ident)
