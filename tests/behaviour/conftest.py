@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from ftp.serving import serving
+from fuse.mounting import mounted, need_fuse
 from model.live import live_core
 from model.storage import Content, content_of_folder, content_of_remote
 
@@ -16,7 +17,7 @@ from mountcore.remotes.memory import Memory
 from mountcore.remotes.registry import open_remote
 from mountcore.settings import CacheSettings, VfsSettings
 
-from .doors import Ability, Door, FtpDoor, VfsDoor, walk
+from .doors import Ability, Door, FtpDoor, MountDoor, VfsDoor, walk
 
 NEVER = 3600.0
 """Seconds: nothing is uploaded before the test drains."""
@@ -45,6 +46,25 @@ def vfs_over_a_folder(stack: ExitStack, place: Path) -> Door:
     return VfsDoor(core, vfs, lambda base: content_of_folder(place / "store" / base))
 
 
+def mount_over_a_folder(stack: ExitStack, place: Path) -> Door:
+    """The kernel between the test and the core; uploads follow shortly after each close."""
+    need_fuse()
+    (place / "store").mkdir()
+    settings = VfsSettings(cache=CacheSettings(directory=place / "cache", write_back=0.05))
+    mount = stack.enter_context(mounted(open_remote("local", {}, str(place / "store")), place, settings))
+
+    def drain() -> None:
+        left = mount.run(mount.vfs.drain)
+        assert not left, f"not uploaded: {left}"
+
+    return MountDoor(
+        str(mount.path),
+        lambda base: content_of_folder(place / "store" / base),
+        drain,
+        lambda: mount.run(mount.vfs.refresh),
+    )
+
+
 def ftp_over_a_folder(stack: ExitStack, place: Path) -> Door:
     """The server writes through the same core; uploads follow shortly after."""
     (place / "store").mkdir()
@@ -69,6 +89,7 @@ def ftp_over_a_folder(stack: ExitStack, place: Path) -> Door:
 DOORS: dict[str, tuple[frozenset[Ability], Callable[[ExitStack, Path], Door]]] = {
     "vfs-memory": (VfsDoor.lacks, vfs_over_memory),
     "vfs-folder": (VfsDoor.lacks, vfs_over_a_folder),
+    "fuse-folder": (MountDoor.lacks, mount_over_a_folder),
     "ftp-folder": (FtpDoor.lacks, ftp_over_a_folder),
 }
 

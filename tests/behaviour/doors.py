@@ -36,6 +36,7 @@ class Ability(enum.Enum):
     HANDLES = "keep a file open across other operations"
     LINE_BREAKS = "carry a CR or LF in a name"
     RAW_NAMES = "carry a name that is not UTF-8"
+    RESPELLING = "rename a file to another spelling of its own name (the kernel sees one file and does nothing)"
     TIMES = "set a modification time"
 
 
@@ -243,7 +244,7 @@ class _VfsFile:
 class MountDoor:
     """A kernel mount: ordinary system calls. The core behind it may live in this process or in another."""
 
-    lacks: frozenset[Ability] = frozenset()
+    lacks = frozenset({Ability.RESPELLING})
 
     def __init__(
         self, mountpoint: str, look: Callable[[str], Content], drain: Callable[[], None], forget: Callable[[], None]

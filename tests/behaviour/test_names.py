@@ -96,8 +96,18 @@ def test_renaming_over_the_other_normal_form_of_a_name_replaces_that_file(door: 
     door.rename("winner", composed)
     assert walk(door) == {decomposed: b"winner"}
     door.append(composed, b"!")
+    assert walk(door) == {decomposed: b"winner!"}
+
+
+@pytest.mark.needs(Ability.RESPELLING)
+@pytest.mark.parametrize("stored", [False, True], ids=["queued", "stored"])
+def test_a_file_is_renamed_to_the_other_normal_form_of_its_name(door: Door, stored: bool) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    door.write(decomposed, b"content")
+    if stored:
+        door.drain()
     door.rename(decomposed, composed)
-    assert walk(door) == {composed: b"winner!"}
+    assert walk(door) == {composed: b"content"}
 
 
 def test_names_that_differ_in_case_are_different_files(door: Door) -> None:
