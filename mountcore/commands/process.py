@@ -15,9 +15,12 @@ the process with its error.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import logging
 import os
+import resource
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterable
@@ -42,11 +45,14 @@ log = logging.getLogger(__name__)
 HARD_EXIT = 5.0
 """Seconds that a second signal leaves for unmounting before the process is ended whatever it does."""
 SHOW_EVERY = 0.2
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of mallopt(3)."""
 Show = Callable[[Pending], Awaitable[None]]
 
 
 def run(plan: Plan) -> int:
     """Serve until told to end; answers the exit code. Raises the one problem there was, not a group of it."""
+    _prepare_machine()
     process = _Process(plan)
     try:
         trio.run(process.run)
@@ -59,6 +65,22 @@ def run(plan: Plan) -> int:
             raise problems[0] from None
         raise
     return process.code
+
+
+def _prepare_machine() -> None:
+    """As many descriptors as allowed (every file in use has one), and large buffers that go back when freed.
+
+    glibc raises its threshold for mapped blocks with every large block that is freed, and then keeps megabyte
+    buffers in its heap: 64 MiB more resident after reading 2 GiB, against 5 MiB with the threshold held.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc; other libraries have no such habit
+        libc.mallopt(M_MMAP_THRESHOLD, 128 << 10)
+        libc.mallopt(M_TRIM_THRESHOLD, 128 << 10)
 
 
 async def drain(views: Iterable[Vfs], limit: float | None, show: Show) -> tuple[Upload, ...]:
