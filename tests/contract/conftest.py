@@ -30,6 +30,7 @@ _VARIANTS: dict[str, Callable[[], AbstractContextManager[FtpServer]]] = {
 }
 OWN = ("memory", "local")
 FTP = tuple(_VARIANTS)
+PLAIN = tuple(name for name in FTP if "tls" not in name)
 _counter = itertools.count()
 
 

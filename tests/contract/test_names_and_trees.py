@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from conftest import OWN, PLAIN, Place
 from sources import entries, fetch, put
 
 from mountcore.errors import (
@@ -46,7 +47,7 @@ ODD_NAMES = [
     "a -> b",
     "Jan 01 12:00 x",
     "quoted ‛␊",
-    "␠",
+    "a␠b",
 ]
 """The control characters and trailing spaces among them are replaced over FTP, and come back."""
 
@@ -210,8 +211,25 @@ async def test_rename_to_nowhere(remote: Remote) -> None:
     assert sorted(await entries(remote)) == ["d", "f"]
 
 
+REFUSED = {("pure-ftpd", "back\\slash"): "BackSlash", ("proftpd", "[a]*?{b}"): "Asterisk"}
+"""Names that a server itself refuses, and the word of the ``encoding`` option that stores them all the same."""
+
+
+@pytest.mark.parametrize("place", [*OWN, *PLAIN], indirect=True)
 @pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
-async def test_odd_names(remote: Remote, name: str) -> None:
+async def test_odd_names(place: Place, remote: Remote, name: str) -> None:
+    word = next((REFUSED[server, bad] for server, bad in REFUSED if place.name.startswith(server) and bad == name), "")
+    if not word:
+        await use_a_name(remote, name)
+        return
+    with pytest.raises(InvalidName):
+        await remote.mkdir(name)
+    encoding = place.open(encoding=f"Ctl,{word}")
+    await use_a_name(encoding, name)
+    await encoding.aclose()
+
+
+async def use_a_name(remote: Remote, name: str) -> None:
     await remote.mkdir("d")
     path = f"d/{name}"
     await put(remote, path, b"content")

@@ -118,6 +118,12 @@ def _unprivileged(*paths: Path) -> pwd.struct_passwd:
     return account
 
 
+def _hashed_password() -> str:
+    command = ["openssl", "passwd", "-1", "-stdin"]
+    done = subprocess.run(command, input=PASSWORD.encode(), capture_output=True, check=True)
+    return done.stdout.decode().strip()
+
+
 @contextmanager
 def pyftpdlib(
     *, tls: Tls = Tls.NONE, without: Iterable[str] = (), masquerade: str | None = None, max_per_ip: int = 0
@@ -199,11 +205,8 @@ def proftpd(*, tls: Tls = Tls.NONE, overwrite: bool = True, lines: Iterable[str]
     program = find_program("proftpd")
     with _place(tls) as place:
         account = _unprivileged(place.root)
-        hashed = subprocess.run(
-            ["openssl", "passwd", "-6", "-stdin"], input=PASSWORD.encode(), capture_output=True, check=True
-        ).stdout.decode().strip()
         users = place.write(
-            "users", [f"{USER}:{hashed}:{account.pw_uid}:{account.pw_gid}::{place.root}:/bin/sh"]
+            "users", [f"{USER}:{_hashed_password()}:{account.pw_uid}:{account.pw_gid}::{place.root}:/bin/sh"]
         )
         modules = next(p for p in (PREFIX / "usr/lib/proftpd", Path("/usr/lib/proftpd")) if p.is_dir())
         settings = [
@@ -257,11 +260,10 @@ def pure_ftpd(*, tls: Tls = Tls.NONE, arguments: Iterable[str] = ()) -> Iterator
     with _place(tls) as place:
         account = _unprivileged(place.root)
         users, database = place.scratch / "users", place.scratch / "users.pdb"
-        ids = ["-u", str(account.pw_uid), "-g", str(account.pw_gid)]
-        subprocess.run(
-            [manager, "useradd", USER, "-f", str(users), "-F", str(database), "-m", *ids, "-d", str(place.root)],
-            input=f"{PASSWORD}\n{PASSWORD}\n".encode(), check=True, capture_output=True,
-        )  # fmt: skip
+        # written by hand: pure-pw would hash the password in a way that takes a second at every login
+        user = f"{USER}:{_hashed_password()}:{account.pw_uid}:{account.pw_gid}::{place.root}/./::::::::::::"
+        place.write("users", [user])
+        subprocess.run([manager, "mkdb", str(database), "-f", str(users)], check=True, capture_output=True)
         command = [program, "-S", f"127.0.0.1,{place.port}", "-l", f"puredb:{database}", "-A", "-H", "-E", "-u", "1"]
         if place.certificate is not None:
             command += ["-Y", "2" if tls is Tls.EXPLICIT else "3", "-2", str(place.certificate.combined)]

@@ -61,6 +61,7 @@ _TEXTS: tuple[tuple[re.Pattern[str], type[StorageError]], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), kind)
     for pattern, kind in (
         (r"not empty", NotEmpty),
+        (r"(illegal|invalid|bad|prohibited) (file|path|directory)? ?name|invalid character|byte sequence", InvalidName),
         (r"(name|path)( is)? too long", NameTooLong),
         (r"no such (file|directory|path|object)|not found|does ?n[o']t exist|can ?not find|can't find", NotFound),
         (r"already exists|file exists", Exists),
@@ -72,7 +73,7 @@ _TEXTS: tuple[tuple[re.Pattern[str], type[StorageError]], ...] = tuple(
         (r"file too large|file is too big", TooLarge),
         (r"permission|access (is )?denied|not permitted|not allowed|forbidden|prohibited|privilege|unauthori[sz]ed",
          Denied),
-        (r"invalid argument|(illegal|invalid|bad) (file ?|path ?)?name|invalid character|byte sequence", InvalidName),
+        (r"invalid argument", InvalidName),
     )
 )  # fmt: skip
 _TOO_MANY = re.compile(

@@ -100,7 +100,8 @@ class Session:
                 return self._from_mlst(path, reply)
             if reply.code not in _UNKNOWN_COMMAND:
                 self._raise_if_clear(path, reply)
-                return await self._by_cwd(path)  # its refusal may say more: proftpd, pure-ftpd
+                await self._by_rename(path)
+                return None
         return await self._by_size(path)
 
     def _from_mlst(self, path: str, reply: Reply) -> Entry:
@@ -124,19 +125,23 @@ class Session:
                 return Entry(basename(path), Kind.FILE, size, mtime_ns, resolution_ns)
             if reply.code in _UNKNOWN_COMMAND:
                 self.server.size = False
-        return await self._by_cwd(path)
-
-    async def _by_cwd(self, path: str) -> Entry | None:
-        reply = await self.connection.command("CWD", self.wire(path))
+        reply = await self.connection.command("CWD", wire)
         if reply.ok:
             return Entry(basename(path), Kind.DIRECTORY)
         self._raise_if_clear(path, reply)
-        # vsftpd says nothing of why, but its RNFR is one stat(2): with the right to search the parent, absent
-        if (await self.connection.command("RNFR", self.wire(path))).text == "RNFR command failed.":
-            reply = await self.connection.command("CWD", self.wire(parent(path)))
-            if reply.ok:
-                raise NotFound(path, "CWD and RNFR find nothing")
+        await self._by_rename(path)
         return None
+
+    async def _by_rename(self, path: str) -> None:
+        """Ask RNFR, without going on to RNTO: proftpd and pure-ftpd, whose MLST does not say why it fails, say
+        it here. CWD would too, but pure-ftpd makes one wait for a second after a CWD that fails."""
+        reply = await self.connection.command("RNFR", self.wire(path))
+        if reply.code == 350:
+            return
+        self._raise_if_clear(path, reply)
+        # vsftpd's RNFR is one stat(2): with the right to search the parent, this is absence
+        if reply.text == "RNFR command failed." and (await self.connection.command("CWD", self.wire(parent(path)))).ok:
+            raise NotFound(path, "SIZE, CWD and RNFR find nothing")
 
     def _raise_if_clear(self, path: str, reply: Reply) -> None:
         """Raise what a refusal surely means; return where only the parent's listing can tell."""

@@ -89,7 +89,7 @@ async def _send(session: Session, partial: str, path: str, source: Source) -> st
             # a full disk or a quota closes the data connection first and says why on the other one
             raise await _reason(session, broken, path) from broken
         except ReplyError as refusal:
-            raise error_for(refusal.reply, path) from None
+            raise await _no_room_or_place(session, refusal.reply, path) from None
     return partial
 
 
