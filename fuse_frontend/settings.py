@@ -51,5 +51,5 @@ OPTIONS: tuple[Option, ...] = (
     Option("devname", "", "What df and mount show as the source; default: the remote", str, "NAME"),
     Option("fuse-flag", "", "Flags for the kernel, separated by commas, like noatime,nosuid", _flags, "FLAGS"),
     Option("fuse-session", "auto", f"How to talk to the kernel: {', '.join(SESSIONS)}", _session, "WHICH"),
-    Option("fuse-tasks", "64", "Requests in work at once", integer(1, 1024), "N"),
+    Option("fuse-tasks", "32", "Requests in work at once (with pyfuse3, each holds 1 MiB)", integer(1, 1024), "N"),
 )  # fmt: skip
