@@ -76,9 +76,10 @@ _suits() {
 find_python() {
     local candidate
     for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
-        [ -n "$candidate" ] && command -v "$candidate" >/dev/null || continue
+        [ -n "$candidate" ] && candidate=$(command -v "$candidate") || continue
+        case $candidate in "$VENV"/*) continue ;; esac
         if _suits "$candidate"; then
-            PYTHON=$(command -v "$candidate")
+            PYTHON=$candidate
             return
         fi
     done
