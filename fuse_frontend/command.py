@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, final
 
 import trio
 
@@ -16,6 +17,7 @@ from .settings import OPTIONS
 if TYPE_CHECKING:  # loading the options must not load the mount
     from mountcore.vfs import Vfs
 
+    from .invalidation import Invalidation
     from .operations import Operations
     from .session import Session, SessionSettings
 
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 FOREVER = 1e9
 """Seconds that stand for "off" in a timeout of the kernel's."""
+PATIENCE = 10.0
+"""Seconds that each step of unmounting may take before the next, harder one."""
 
 
 async def serve_mount(
@@ -42,7 +46,7 @@ async def serve_mount(
     from mountcore.vfs import ORIGIN
 
     from .invalidation import Invalidation
-    from .mountpoint import mounted_at, prepare, unmount_lazily
+    from .mountpoint import mounted_at, prepare, unmount
     from .operations import Operations
     from .session import SessionSettings
 
@@ -70,20 +74,71 @@ async def serve_mount(
     )
     operations = Operations(vfs, writeback=settings.writeback)
     session = _open_session(values["fuse-session"], operations, settings)
+    ours = await trio.to_thread.run_sync(mounted_at, place)
     ORIGIN.set(session)
+    serving = _Serving(session, Invalidation(operations, session, session))
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Invalidation(operations, session, session).run)
-            nursery.start_soon(_answer_first, settings, task_status)
-            await session.run()
-            nursery.cancel_scope.cancel()
+            nursery.start_soon(serving.run)
+            try:
+                await trio.to_thread.run_sync(_answer_first, settings, abandon_on_cancel=True)
+                task_status.started()
+                await serving.ended.wait()
+            finally:
+                with trio.CancelScope(shield=True):
+                    if not serving.ended.is_set():
+                        await _leave(mountpoint, place, serving.ended)
+                serving.scope.cancel()
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(session.close)
-            if await trio.to_thread.run_sync(mounted_at, place) is not None:
-                log.info("%s is in use; it is unmounted as soon as nobody uses it", mountpoint)
-                await trio.to_thread.run_sync(unmount_lazily, place)
+            if ours is not None and await trio.to_thread.run_sync(mounted_at, place) == ours:
+                await trio.to_thread.run_sync(partial(unmount, place, lazily=True))
             await operations.close()
+    if serving.problem is not None:
+        raise serving.problem
+
+
+@final
+class _Serving:
+    """The session at work. Shielded: a mount that is to end is unmounted while its requests are still answered."""
+
+    def __init__(self, session: Session, invalidation: Invalidation) -> None:
+        self._session = session
+        self._invalidation = invalidation
+        self.scope = trio.CancelScope(shield=True)
+        self.ended = trio.Event()
+        self.problem: Exception | None = None
+
+    async def run(self) -> None:
+        """Until unmounted, or until the scope is cancelled."""
+        try:
+            with self.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._invalidation.run)
+                    await self._session.run()
+                    nursery.cancel_scope.cancel()
+        except Exception as problem:  # told by serve_mount, once everything is taken down
+            self.problem = problem
+        finally:
+            self.ended.set()
+
+
+async def _leave(mountpoint: str, place: str, ended: trio.Event) -> None:
+    """Unmount while the session still answers. In use: what the kernel holds is written, then it is detached."""
+    from .mountpoint import unmount, write_out
+
+    why = "it takes too long"
+    with trio.move_on_after(PATIENCE):
+        why = await trio.to_thread.run_sync(partial(unmount, place, lazily=False), abandon_on_cancel=True)
+    if why and not ended.is_set():
+        log.info("%s: %s; it is detached, and programs that use it get errors from here on", mountpoint, why)
+        with trio.move_on_after(PATIENCE):
+            await trio.to_thread.run_sync(write_out, place, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(partial(unmount, place, lazily=True))
+        return
+    with trio.move_on_after(PATIENCE):
+        await ended.wait()
 
 
 def _open_session(which: str, operations: Operations, settings: SessionSettings) -> Session:
@@ -98,13 +153,8 @@ def _open_session(which: str, operations: Operations, settings: SessionSettings)
     return DirectSession(operations, settings)
 
 
-async def _answer_first(settings: SessionSettings, task_status: trio.TaskStatus[None]) -> None:
-    """Started means that the kernel has had an answer."""
-    await trio.to_thread.run_sync(_touch, settings, abandon_on_cancel=True)
-    task_status.started()
-
-
-def _touch(settings: SessionSettings) -> None:
+def _answer_first(settings: SessionSettings) -> None:
+    """Returns when the kernel has had an answer."""
     from .mountpoint import mounted_at
 
     try:

@@ -1,14 +1,12 @@
 """Tells the kernel what changed by another door: FTP, another mount of the same storage, a newer listing.
 
 The kernel is given long timeouts and so has to be told. A notification can wait for a lock that a request in
-work holds, so it is sent from worker threads, never from the task that answers requests, and in the order of
-the changes for each name.
+work holds, so it is sent from worker threads, never from the task that answers requests.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 from typing import Protocol, final
 
 import trio
@@ -17,7 +15,8 @@ from mountcore.vfs import ORIGIN, Change, ChangeKind
 
 from .operations import Operations
 
-log = logging.getLogger(__name__)
+THREADS = 16
+"""Notifications that may wait for locks at once."""
 
 
 class Notifier(Protocol):
@@ -32,7 +31,11 @@ class Notifier(Protocol):
 
 @final
 class Invalidation:
-    """Follows a Vfs on behalf of one session. ``origin`` marks the changes that the session made itself."""
+    """Follows a Vfs on behalf of one session. ``origin`` marks the changes that the session made itself.
+
+    Changes of one directory, and of one file, are told in their order, and those of different ones side by side:
+    a directory whose lock is held by a slow request holds up nobody else.
+    """
 
     def __init__(self, operations: Operations, notifier: Notifier, origin: object) -> None:
         self._vfs = operations.vfs
@@ -42,18 +45,18 @@ class Invalidation:
         operations.stale_content = self.content
         self._notifier = notifier
         self._origin = origin
-        self._send, self._receive = trio.open_memory_channel[Change](float("inf"))
-        self._pending: set[tuple[ChangeKind, int, str, int]] = set()
+        self._waiting: dict[int, dict[Change, None]] = {}
+        """What is to be told, by the inode whose lock it needs; an empty entry while somebody tells."""
+        self._limiter = trio.CapacityLimiter(THREADS)
+        self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
         """Follow until cancelled."""
         ORIGIN.set(self._origin)
         unsubscribe = self._vfs.subscribe(self._changed)
         try:
-            async for change in self._receive:
-                self._pending.discard(_key(change))
-                with contextlib.suppress(OSError):  # ENOENT: the kernel does not have it; ENOTCONN: it is unmounted
-                    await trio.to_thread.run_sync(self._tell, change)
+            async with trio.open_nursery() as self._nursery:
+                await trio.sleep_forever()
         finally:
             unsubscribe()
 
@@ -73,24 +76,37 @@ class Invalidation:
         self._queue(change)
 
     def _queue(self, change: Change) -> None:
-        known = change.parent in self._inodes if change.what is ChangeKind.ENTRY else change.inode in self._inodes
-        key = _key(change)
-        if known and key not in self._pending:
-            self._pending.add(key)
-            self._send.send_nowait(change)
+        inode = change.parent if change.what is ChangeKind.ENTRY else change.inode
+        if inode not in self._inodes or self._nursery is None:
+            return
+        waiting = self._waiting.get(inode)
+        if waiting is None:
+            self._waiting[inode] = {change: None}
+            self._nursery.start_soon(self._tell_all, inode)
+        else:
+            waiting[change] = None
 
-    def _tell(self, change: Change) -> None:
-        match change.what:
-            case ChangeKind.ENTRY:
-                self._notifier.invalidate_entry(change.parent, change.name)
-                with contextlib.suppress(OSError):
-                    self._notifier.invalidate_inode(change.parent, attributes_only=True)
-            case ChangeKind.CONTENT:
-                self._notifier.invalidate_inode(change.inode, attributes_only=False)
-            case ChangeKind.ATTRIBUTES:
-                self._notifier.invalidate_inode(change.inode, attributes_only=True)
+    async def _tell_all(self, inode: int) -> None:
+        try:
+            while changes := self._waiting[inode]:
+                self._waiting[inode] = {}
+                # abandoned at the end: the request whose lock a notification waits for is then not answered any more
+                await trio.to_thread.run_sync(self._tell, list(changes), limiter=self._limiter, abandon_on_cancel=True)
+        finally:
+            del self._waiting[inode]
 
-
-def _key(change: Change) -> tuple[ChangeKind, int, str, int]:
-    entry = change.what is ChangeKind.ENTRY
-    return change.what, change.parent if entry else 0, change.name if entry else "", 0 if entry else change.inode
+    def _tell(self, changes: list[Change]) -> None:
+        parents: set[int] = set()
+        for change in changes:
+            with contextlib.suppress(OSError):  # ENOENT: the kernel does not have it; ENOTCONN: it is unmounted
+                match change.what:
+                    case ChangeKind.ENTRY:
+                        parents.add(change.parent)
+                        self._notifier.invalidate_entry(change.parent, change.name)
+                    case ChangeKind.CONTENT:
+                        self._notifier.invalidate_inode(change.inode, attributes_only=False)
+                    case ChangeKind.ATTRIBUTES:
+                        self._notifier.invalidate_inode(change.inode, attributes_only=True)
+        for parent in parents:
+            with contextlib.suppress(OSError):
+                self._notifier.invalidate_inode(parent, attributes_only=True)

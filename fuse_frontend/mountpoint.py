@@ -16,7 +16,7 @@ from mountcore.errors import Refused
 
 FSTYPE = "fuse.portside"
 DEVICE = "/dev/fuse"
-_MNT_DETACH = 2
+MNT_DETACH = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,30 @@ def mounted_at(mountpoint: str) -> Mounted | None:
     return found
 
 
-def unmount_lazily(mountpoint: str) -> None:
-    """Take a mount away whoever uses it (umount(8) -l); quiet where there is none.
+def unmount(mountpoint: str, *, lazily: bool) -> str:
+    """Take a mount away, with ``lazily`` whoever uses it (umount(2), MNT_DETACH); answers why not, "" if it is gone.
 
-    As root by umount2(2), without a child: a child closes what it inherits, and if that is a file on this very
-    mount, it waits for an answer that nobody can give while the parent waits for the child to start.
+    Blocking: the kernel first writes what it still holds.
     """
     if os.geteuid() == 0:
-        ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(mountpoint), _MNT_DETACH)
-        return
-    tool = ["fusermount3", "-uz", "--", mountpoint]
-    subprocess.run(tool, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.umount2(os.fsencode(mountpoint), MNT_DETACH if lazily else 0) == 0:
+            return ""
+        return os.strerror(ctypes.get_errno())
+    tool = ["fusermount3", "-u", *(["-z"] if lazily else []), "--", mountpoint]
+    # descriptors are closed by exec and not before: closing a file on the mount would wait for this process, which
+    # cannot answer while it starts another one
+    done = subprocess.run(tool, check=False, stdin=subprocess.DEVNULL, capture_output=True, close_fds=False)
+    return " ".join(done.stderr.decode(errors="replace").split()) or "failed" if done.returncode else ""
+
+
+def write_out(mountpoint: str) -> None:
+    """Have the kernel hand over every page of the mount that it has not yet: syncfs(2). Blocking."""
+    directory = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        ctypes.CDLL(None, use_errno=True).syncfs(directory)
+    finally:
+        os.close(directory)
 
 
 def prepare(mountpoint: str, *, allow_non_empty: bool, allow_other: bool) -> str:
@@ -64,7 +77,7 @@ def prepare(mountpoint: str, *, allow_non_empty: bool, allow_other: bool) -> str
         dead = mounted_at(path)
         if dead is not None and dead.kind != FSTYPE:
             raise Refused(f"{mountpoint}: a dead mount of another program is there; unmount it: fusermount3 -uz {path}")
-        unmount_lazily(path)
+        unmount(path, lazily=True)
     _check_directory(path, mountpoint)
     there = mounted_at(os.path.realpath(path))
     if there is not None and there.kind.startswith("fuse"):

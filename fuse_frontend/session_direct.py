@@ -13,6 +13,7 @@ more (ENOENT: the caller was killed), what the answer promised is taken back.
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import os
 from collections.abc import Callable, Coroutine, Generator
@@ -23,7 +24,7 @@ import trio
 
 from . import kernel as k
 from .attach import attach
-from .mountpoint import mounted_at, unmount_lazily
+from .mountpoint import mounted_at, unmount
 from .operations import Operations
 from .requests import Reply, Requests
 from .session import SessionSettings
@@ -79,7 +80,7 @@ class DirectSession:
         self._closed = True
         there = mounted_at(self._settings.mountpoint)
         if there is not None and there.device == self._device:
-            unmount_lazily(self._settings.mountpoint)
+            unmount(self._settings.mountpoint, lazily=True)
         # the number stays taken: a notification may be about to use it in its thread
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.dup2(nothing, self._fd, inheritable=False)
@@ -97,7 +98,7 @@ class DirectSession:
 
     # who reads
 
-    async def _serve(self, *, called: bool = False) -> None:
+    async def _serve(self, called: bool = False) -> None:
         """One task's life: lead, wait for an answer, be a spare. ``called`` to lead by one that stepped down."""
         while True:
             if called or not self._led:
@@ -118,7 +119,7 @@ class DirectSession:
         elif self._spares:
             self._spares.unpark()
         else:
-            self._nursery.start_soon(_called(self._serve))
+            self._nursery.start_soon(self._serve, True)
 
     async def _lead(self) -> None:
         """Read and answer until a request waited; returns after its answer."""
@@ -268,20 +269,13 @@ class _Watched:
             try:
                 value = yield trap
             except BaseException as problem:  # what trio throws is meant for the coroutine
-                step, argument = coroutine.throw, problem
+                resume = functools.partial(coroutine.throw, problem)
             else:
-                step, argument = coroutine.send, value
+                resume = functools.partial(coroutine.send, value)
             try:
-                trap = step(argument)
+                trap = resume()
             except StopIteration:
                 return True
-
-
-def _called(serve: Callable[..., Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
-    async def called() -> None:
-        await serve(called=True)
-
-    return called
 
 
 def _is_ending(thread: int) -> bool:

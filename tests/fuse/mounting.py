@@ -25,7 +25,7 @@ import pytest
 import trio
 
 from fuse_frontend.command import OPTIONS, serve_mount
-from fuse_frontend.mountpoint import unmount_lazily
+from fuse_frontend.mountpoint import unmount
 from mountcore.options import parse_values
 from mountcore.remotes.protocol import Remote
 from mountcore.service import Core, open_core
@@ -127,7 +127,7 @@ def mounted(
             mount.cancel()
         thread.join(30)
         if thread.is_alive():
-            unmount_lazily(str(point))
+            unmount(str(point), lazily=True)
         assert not thread.is_alive(), "the mount did not end"
         with contextlib.suppress(queue.Empty):
             problem = ready.get_nowait()

@@ -45,7 +45,9 @@ def test_rename_onto_directories(mount: Mount, store: Path) -> None:
         (mount.path / "full").rename(mount.path / "file")
     with pytest.raises(OSError, match="Invalid argument"):
         (mount.path / "full").rename(mount.path / "full/inside")
-    assert sorted(os.listdir(mount.path)) == ["empty", "file", "full"] == sorted(os.listdir(store) + ["file"])[:3]
+    assert sorted(os.listdir(mount.path)) == ["empty", "file", "full"]
+    mount.run(mount.vfs.drain)
+    assert sorted(os.listdir(store)) == ["empty", "file", "full"]
 
 
 def test_five_thousand_entries_are_listed_each_once(mount: Mount, store: Path) -> None:
