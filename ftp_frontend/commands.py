@@ -46,7 +46,7 @@ COMMANDS: dict[str, Facts] = dict(
         _command("HOST", "name", "virtual host; any is accepted", auth=False),
         _command("LANG", "[tag]", "language of replies", auth=False),
         _command("LIST", "[options path]", "list files"),
-        _command("MDTM", "[YYYYMMDDhhmmss] path", "last modification time; with a time: set it"),
+        _command("MDTM", "file-name", "last modification time; with a time: set it"),
         _command("MFF", "facts path", "set Modify= and UNIX.mode="),
         _command("MFMT", "time path", "set last modification time"),
         _command("MKD", "path", "create directory"),
@@ -71,6 +71,7 @@ COMMANDS: dict[str, Facts] = dict(
         _command("RNTO", "file-name", "rename: to"),
         _command("SITE", "site-command", "see SITE HELP", auth=False),
         _command("SITE CHMOD", "mode path", "set permission bits"),
+        _command("SITE SYMLINK", "target link", "make a symbolic link; quote names with blanks"),
         _command("SITE HELP", "[cmd]", "show SITE commands", auth=False),
         _command("SITE UTIME", "YYYYMMDDhhmm[ss] path", "set last modification time"),
         _command("SIZE", "file-name", "size of a file in TYPE I"),
@@ -103,5 +104,5 @@ SECRET = frozenset({"PASS", "ACCT"})
 FOREIGN = frozenset({"GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT"})
 """HTTP's: a page that makes a browser talk to us."""
 
-FACTS = ("type", "size", "modify", "perm", "unique", "UNIX.mode", "UNIX.uid", "UNIX.gid")
+FACTS = ("type", "perm", "size", "modify", "unique", "UNIX.mode", "UNIX.uid", "UNIX.gid")
 DEFAULT_FACTS = FACTS[:6]

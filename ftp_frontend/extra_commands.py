@@ -61,7 +61,7 @@ class Commands(FileCommands):
         digests = ";".join(f"{name}{'*' if name == self._digest else ''}" for name in DIGESTS)
         features = [
             "AVBL", "CLNT", "CSID", "EPRT", "EPSV", f"HASH {digests}", "HOST", "LANG EN*", "MDTM",
-            "MFF Modify;UNIX.mode;", "MFMT", f"MLST {facts}", "REST STREAM", "SIZE", "SITE CHMOD;UTIME", "TVFS",
+            "MFF Modify;UNIX.mode;", "MFMT", f"MLST {facts}", "REST STREAM", "SIZE", "SITE CHMOD;SYMLINK;UTIME", "TVFS",
             "UTF8", "XCRC", "XMD5", "XSHA1", "XSHA256", "XSHA512",
         ]  # fmt: skip
         if self.server.certificates is not None:
@@ -77,6 +77,8 @@ class Commands(FileCommands):
             case "UTF8" | "UTF-8":
                 self.respond("504 Always in UTF8 mode.")
             case "MLST":
+                if " " in value:
+                    raise Answer("501 Invalid number of arguments.")
                 if value and ";" not in value:
                     raise Answer("501 Invalid argument.")
                 wanted = [name.lower() for name in value.split(";")]
@@ -90,7 +92,7 @@ class Commands(FileCommands):
                 self._digest = value.upper()
                 self.respond(f"200 {self._digest}")
             case _:
-                raise Answer("501 No such option.")
+                raise Answer(f"501 Unsupported command {command!r}; there are UTF8, MLST and HASH.")
 
     def flush_account(self) -> None:
         super().flush_account()

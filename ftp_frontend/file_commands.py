@@ -6,12 +6,13 @@ Part of a session (see :mod:`.handler`), in its thread. Each command is one trip
 from __future__ import annotations
 
 import posixpath
+import shlex
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from mountcore.errors import NotFound
+from mountcore.errors import NotDirectory, NotFound
 from mountcore.remotes.protocol import Kind
 
 from .filesystem import Found
@@ -86,7 +87,10 @@ class FileCommands(SessionCommands, Handler):
     def ftp_MLSD(self, line: str) -> None:
         self._ready_for_transfer()
         path = self.path(line, "l")
-        entries = self.call(self.storage.listing, path)
+        try:
+            entries = self.call(self.storage.listing, path)
+        except NotDirectory:
+            raise Answer("501 Not a directory.") from None  # RFC 3659 §7.2.1
         assert self.account is not None
         make = partial(facts_line, facts=self._current_facts, letters=self.account.permissions.letters(path))
         self.push_dtp_data(Lines(sorted(entries, key=_name), self._details, make), isproducer=True, cmd="MLSD")
@@ -190,6 +194,14 @@ class FileCommands(SessionCommands, Handler):
         if not 3 <= len(mode) <= 4 or any(c not in "01234567" for c in mode):
             raise Answer("501 Invalid SITE CHMOD format.")
         self.call(self.storage.chmod, path, int(mode, 8))
+
+    def ftp_SITE_SYMLINK(self, line: str) -> None:
+        try:
+            target, name = shlex.split(line)
+        except ValueError:
+            raise Answer("501 Syntax: SITE SYMLINK target link, names with blanks in quotes.") from None
+        self.call(self.storage.symlink, self.path(name, "w"), target)
+        self.respond("200 SITE SYMLINK successful.")
 
     # names
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from mountcore.errors import Exists, IsDirectory, NotDirectory, NotFound, StorageError, Unsupported
+from mountcore.errors import Exists, InvalidName, IsDirectory, NotDirectory, NotFound, StorageError, Unsupported
 from mountcore.remotes.protocol import Kind
 from mountcore.stage import Publish, Stage
 from mountcore.vfs import Attributes, Handle, Node, OpenFlags, StatFs, Vfs
@@ -58,6 +58,7 @@ class Staged:
     stage: Stage
     parent: Node
     name: str
+    exists: bool
     size: int
     """Of the file that has the name now; 0 if there is none."""
     room: int
@@ -182,7 +183,7 @@ class Storage:
             await stage.discard()
             raise
         size = self.vfs.attributes(found).size if found is not None else 0
-        return Staged(stage, parent, name, size, STEP)
+        return Staged(stage, parent, name, found is not None, size, STEP)
 
     async def more(self, stage: Stage, start: int, stop: int) -> int:
         """Bytes ``start`` to ``stop`` were written; answers up to where more may be, once there is room for it."""
@@ -198,14 +199,7 @@ class Storage:
             await staged.stage.discard()
             raise
         if self._acknowledge_remote:
-            await self._settled(node)
-
-    async def _settled(self, node: Node) -> None:
-        """Return when the remote has what was written."""
-        path = node.path()
-        for upload in await self.vfs.drain():
-            if upload.path == path:
-                raise StorageError(path, str(upload.error or "the storage did not take it"))
+            await self.vfs.settle(node)
 
     async def unused_name(self, directory: str, prefix: str) -> str:
         """A path in ``directory`` that no file has, for STOU."""
@@ -245,9 +239,19 @@ class Storage:
         return self.vfs.attributes(node).mtime_ns
 
     async def chmod(self, path: str, mode: int) -> None:
-        """Succeed if the bits are these already; there is no storage that keeps others."""
-        if self.vfs.attributes(await self.resolve(path)).mode & 0o7777 != mode:
+        """Set permission bits; Unsupported where the storage keeps none, unless they are these already."""
+        node = await self.resolve(path)
+        await self.vfs.set_mode(node, mode)
+        if self.vfs.attributes(node).mode & 0o7777 != mode:
             raise Unsupported(path, "this storage keeps no permission bits")
+
+    async def symlink(self, path: str, target: str) -> None:
+        """Make a link, to a place in here; InvalidName for any other."""
+        parent, name = await self._place(path)
+        place = posixpath.normpath(posixpath.join(parent.path(), target))
+        if not target or target.startswith("/") or place == ".." or place.startswith("../"):
+            raise InvalidName(target, "a link has to lead to a place in here, by a relative path")
+        await self.vfs.symlink(parent, name, target)
 
     async def statfs(self) -> StatFs:
         """Room."""

@@ -34,7 +34,7 @@ LINE_LIMIT = 8192
 DEFERRED_LIMIT = 64
 STRANGE_LIMIT = 20
 """Commands nobody knows that are answered before a client that has not logged in is sent away."""
-_TELNET = re.compile(rb"\xff(?:(\xff)|[\xfb-\xfe].?|.)?", re.DOTALL)
+_TELNET = re.compile(rb"\xff(?:(\xff)|[\xfb-\xfe].?|[\xf0-\xfa])?", re.DOTALL)
 
 
 class Answer(Exception):

@@ -72,7 +72,7 @@ def _listen(family: int, where: tuple[Any, ...], name: str) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if where[0] else 0)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if where[0] in ("", "::") else 1)
         sock.bind(where)
         sock.listen(BACKLOG)
     except OSError as problem:

@@ -11,7 +11,7 @@ from typing import Any
 
 import outcome
 
-from mountcore.errors import Denied, StorageError
+from mountcore.errors import Denied, NotFound, StorageError
 from mountcore.stage import Publish
 
 from .auth import Seat
@@ -251,8 +251,9 @@ class SessionCommands(Handler):
             raise Answer("425 Another transfer is running.")
         if self._in_dtp_queue is not None or self._out_dtp_queue is not None:
             raise Answer("425 Another transfer waits for its data connection.")
-        if self.data_channel is None and self._dtp_acceptor is None and self._dtp_connector is None:
-            raise Answer("425 Use PASV, EPSV, PORT or EPRT first.")
+
+    def _can_connect(self) -> bool:
+        return self.data_channel is not None or self._dtp_acceptor is not None or self._dtp_connector is not None
 
     def ftp_RETR(self, line: str) -> None:
         offset, self._restart_position = self._restart_position, 0
@@ -263,6 +264,7 @@ class SessionCommands(Handler):
         if offset > opened.size:
             download.close()
             raise Answer(f"554 REST position ({offset}) > file size ({opened.size}).")
+        self._need_connection(download)
         self.push_dtp_data(download, isproducer=True, file=download, cmd="RETR")
 
     def ftp_STOR(self, line: str) -> None:
@@ -296,7 +298,15 @@ class SessionCommands(Handler):
             self.respond(f"150 {note or 'File status okay. About to open data connection.'}")
         return channel
 
+    def _need_connection(self, file: Download | Upload | None = None) -> None:
+        """Raise 425 where there is neither a data connection nor a way to get one."""
+        if not self._can_connect():
+            if file is not None:
+                file.close()
+            raise Answer("425 Use PASV, EPSV, PORT or EPRT first.")
+
     def push_dtp_data(self, data: Any, isproducer: bool = False, file: Any = None, cmd: str | None = None) -> None:
+        self._need_connection()
         channel = self._announce()
         if self._closed:
             if file is not None:
@@ -315,9 +325,13 @@ class SessionCommands(Handler):
         except StorageError as problem:
             raise Answer(upload_refusal(problem)) from None
         upload = Upload(path, staged, self.storage, how, offset, self.ioloop)
+        if offset and not staged.exists:
+            upload.close()
+            raise NotFound(path)
         if offset > staged.size:
             upload.close()
             raise Answer(f"554 REST position ({offset}) > file size ({staged.size}).")
+        self._need_connection(upload)
         channel = self._announce(note)
         if self._closed:
             upload.close()

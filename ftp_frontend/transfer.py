@@ -50,7 +50,7 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
         self._parked = False
         self._broken = False
         self._piece = memoryview(b"")
-        self._ascii = False
+        self._ascii = self._no_sendfile = False
         self._progress = 0
         self.timeout = cmd_channel.data_timeout
         super().__init__(sock, cmd_channel)
@@ -180,7 +180,7 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
                     raise download.problem
                 self._park()
                 return
-            if download.fd >= 0 and not self._ascii and not self.secured:
+            if download.fd >= 0 and not (self._ascii or self.secured or self._no_sendfile):
                 self._sendfile(download, min(available, PIECE))
                 return
             data = download.take(PIECE)
@@ -189,7 +189,13 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
 
     def _sendfile(self, download: Download, count: int) -> None:
         assert self._fileno is not None
-        sent = os.sendfile(self._fileno, download.fd, download.position, count)
+        try:
+            sent = os.sendfile(self._fileno, download.fd, download.position, count)
+        except OSError as problem:
+            if isinstance(problem, BlockingIOError) or is_reset(problem):
+                raise
+            self._no_sendfile = True  # some file systems have none; if it was something else, reading will tell
+            return
         if not sent:
             raise StorageError(download.name, "the cache file is shorter than it was")
         download.position += sent

@@ -258,7 +258,7 @@ def test_list_of_a_file_and_patterns(client: ftplib.FTP) -> None:
     assert client.nlst("*.none") == []
     with pytest.raises(ftplib.error_perm, match="550"):
         client.nlst("missing")
-    with pytest.raises(ftplib.error_perm, match="550"):
+    with pytest.raises(ftplib.error_perm, match="501"):
         list(client.mlsd("c.jpg"))
 
 
@@ -358,4 +358,7 @@ def test_syntax_errors(client: ftplib.FTP) -> None:
     refused(client, "PWD now", "501")
     refused(client, "NONSENSE", "500")
     refused(client, "SITE NONSENSE", "500")
+    store(client, "f", b"")
     refused(client, "RETR f", "425")
+    refused(client, "STOR f", "425")
+    refused(client, "NLST", "425")

@@ -331,3 +331,10 @@ def test_symbolic_links_do_not_lead_outside(tmp_path: Path) -> None:
         assert fetch(ftp, "dir/file") == b"through the link"
         assert ftp.nlst("good") == ["good"]
         ftp.delete("loop")
+        ftp.sendcmd("SITE SYMLINK dir/file 'with blank'")
+        assert os.readlink(root / "with blank") == "dir/file"
+        for target in ("/etc/passwd", "../secret", "dir/../../secret"):
+            with pytest.raises(ftplib.error_perm, match="550"):
+                ftp.sendcmd(f"SITE SYMLINK {target} bad")
+        ftp.sendcmd("SITE CHMOD 600 dir/file")
+        assert (root / "dir" / "file").stat().st_mode & 0o777 == 0o600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ftplib
 import io
 import os
@@ -74,7 +75,11 @@ def test_losing_the_control_connection_publishes_nothing(server: Served, command
         data = ftp.transfercmd(command)
         data.sendall(b"x" * 100_000)
         assert ftp.sock is not None
+        assert ftp.file is not None
+        ftp.file.close()  # or the socket stays open
         reset(ftp.sock)
+        with contextlib.suppress(ConnectionResetError):
+            assert data.recv(1) == b""  # by then the server knows
         data.close()
         ftp.close()
     with server.connect() as other:
