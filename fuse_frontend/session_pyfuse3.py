@@ -21,6 +21,7 @@ import trio
 from mountcore.errors import Refused
 from mountcore.vfs import Node
 
+from .mountpoint import mounted_at
 from .operations import Operations
 from .session import SessionSettings
 
@@ -276,6 +277,7 @@ class Pyfuse3Session:
         _taken = True
         self._settings = settings
         self._closed = False
+        self._mounted = mounted_at(settings.mountpoint)
         descriptors = [fd for fd in _fuse_descriptors() if fd not in before]
         if pyfuse3.__version__.startswith(FAST_WAIT_VERSIONS) and len(descriptors) == 1:
             setattr(pyfuse3, "_wait_fuse_readable", _fast_wait(descriptors[0]))  # noqa: B010 - not in its stubs
@@ -287,7 +289,8 @@ class Pyfuse3Session:
         global _taken
         if not self._closed:
             self._closed = True
-            pyfuse3.close(unmount=True)
+            there = mounted_at(self._settings.mountpoint)
+            pyfuse3.close(unmount=there is not None and there == self._mounted)
             _taken = False
 
     def invalidate_inode(self, inode: int, *, attributes_only: bool) -> None:
