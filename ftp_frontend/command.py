@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -26,11 +26,13 @@ from mountcore.service import Core
 from mountcore.vfs import Vfs
 
 from .auth import Authenticator, SingleUser
-from .auth_proxy import AuthProxy, ProxyMode, ProxySettings
+from .auth_proxy import AuthProxy
 from .bridge import Bridge
-from .server import Server
-from .settings import FtpSettings, Network, PublicAddress, TlsMode, TlsSettings
-from .tls import VERSIONS
+from .proxy_program import ProxyMode, ProxySettings
+from .settings import VERSIONS, FtpSettings, Network, PublicAddress, TlsMode, TlsSettings
+
+if TYPE_CHECKING:
+    from .server import Server
 
 log = logging.getLogger(__name__)
 
@@ -259,6 +261,10 @@ async def serve_ftp(
     storages that it names. Cancelled, it takes no new sessions, aborts transfers (an upload that has come in
     completely is still committed) and returns when the last session has ended.
     """
+    try:  # here, so that the options can be shown where the library is not installed
+        from .server import Server
+    except ModuleNotFoundError as problem:
+        raise Refused(f"ftp needs the Python package {problem.name!r}: pip install 'portside[ftp]'") from None
     settings = ftp_settings(values)
     authenticator = _authenticator(core, provider, values)
     if isinstance(authenticator, SingleUser) and authenticator.open_to_all:

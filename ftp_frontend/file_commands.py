@@ -16,7 +16,7 @@ from mountcore.errors import NotDirectory, NotFound
 from mountcore.remotes.protocol import Kind
 
 from .filesystem import Found
-from .handler import Answer, Handler
+from .handler import Answer
 from .library import AsyncChat
 from .listing import (
     Entry,
@@ -34,7 +34,7 @@ from .replies import quoted
 from .session_commands import SessionCommands
 
 
-class FileCommands(SessionCommands, Handler):
+class FileCommands(SessionCommands):
     """See the module."""
 
     # listings

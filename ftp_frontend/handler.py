@@ -1,8 +1,8 @@
 """A session: its control connection, what state it is in, and how commands get to the methods that do them.
 
 Used by the server, which runs each session in a thread and loop of its own. The commands are in
-:mod:`.session_commands` (login, connections, transfers), :mod:`.file_commands` and :mod:`.extra_commands`;
-they answer by `respond`, or by raising: `Answer` with a reply, or an error of the core, which becomes one.
+:mod:`.login_commands`, :mod:`.session_commands` (data connections, transfers), :mod:`.file_commands` and
+:mod:`.extra_commands`; they answer by `respond`, or by raising: `Answer` with a reply, or an error of the core, which becomes one.
 
 While a password is being looked at, or an upload being committed, only NOOP and STAT are carried out; whatever
 else arrives waits until that reply was sent, so that replies come in the order of the commands.

@@ -25,12 +25,10 @@ from typing import Any, final
 from mountcore.errors import Refused
 
 from .library import DISCONNECTED, RetryError
-from .settings import TlsSettings
+from .settings import VERSIONS, TlsSettings
 
 log = logging.getLogger(__name__)
 
-VERSIONS = {"1.0": ssl.TLSVersion.TLSv1, "1.1": ssl.TLSVersion.TLSv1_1, "1.2": ssl.TLSVersion.TLSv1_2,
-            "1.3": ssl.TLSVersion.TLSv1_3}  # fmt: skip
 CONTROL_TICKETS = 2
 
 
