@@ -2,7 +2,8 @@
 
 Used by the server, which runs each session in a thread and loop of its own. The commands are in
 :mod:`.login_commands`, :mod:`.session_commands` (data connections, transfers), :mod:`.file_commands` and
-:mod:`.extra_commands`; they answer by `respond`, or by raising: `Answer` with a reply, or an error of the core, which becomes one.
+:mod:`.extra_commands`; they answer by `respond`, or by raising: `Answer` with a reply, or an error of the
+core, which becomes one.
 
 While a password is being looked at, or an upload being committed, only NOOP and STAT are carried out; whatever
 else arrives waits until that reply was sent, so that replies come in the order of the commands.
