@@ -236,6 +236,9 @@ class Fetcher:
         try:
             with stream.scope:
                 await self._follow(stream)
+        except Exception:  # a defect of an adapter: this read's, and not the end of everything else
+            log.exception("reading %s failed in a way that nobody foresaw", stream.path)
+            stream.error = Corrupt(stream.path, "the storage's adapter failed; see the log")
         finally:
             self._end(stream)
             self._store.release(stream.item)

@@ -52,6 +52,7 @@ CREATE INDEX IF NOT EXISTS items_by_access ON items (atime, id, held) WHERE dirt
 CREATE INDEX IF NOT EXISTS items_dirty ON items (id) WHERE dirty = 1;
 CREATE INDEX IF NOT EXISTS items_nameless ON items (id) WHERE path IS NULL;
 CREATE TABLE IF NOT EXISTS trash (id INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS retired (path TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -239,6 +240,18 @@ class Index:
     def trash_emptied(self, items: list[ItemId]) -> None:
         """The files of these are gone."""
         self._write(*(("DELETE FROM trash WHERE id = ?", (i,)) for i in items))
+
+    def retire(self, path: str, at: float) -> None:
+        """Listings saved before a time, of a directory and all below it, are no more to be believed."""
+        self._write(("INSERT OR REPLACE INTO retired VALUES (CAST(? AS TEXT), ?)", (_bytes(path), at)))
+
+    def retired(self) -> dict[str, float]:
+        """What `retire` was told."""
+        return dict(self._db.execute("SELECT path, at FROM retired"))
+
+    def retire_all(self, at: float) -> None:
+        """`retire` the root, and forget the rest."""
+        self._write(("DELETE FROM retired", ()), ("INSERT INTO retired VALUES ('', ?)", (at,)))
 
     def nameless(self) -> list[ItemId]:
         """Items without a name: unlinked while open, or staged; garbage after a restart."""

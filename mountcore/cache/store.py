@@ -34,6 +34,8 @@ from .item import Data, Item
 
 log = logging.getLogger(__name__)
 
+RETIRED_MOST = 10_000
+"""Directories of which it is remembered that their saved listings are out of date; beyond that, all are."""
 IDLE_ITEMS = 256
 """Clean items that stay in memory, with their descriptor, after their last use."""
 TRASH_BATCH = 64
@@ -72,6 +74,7 @@ class Store:
         """Bytes held by all items, clean and dirty."""
         self.unclean_stop = False
         self.power_lost = False
+        self._retired = index.retired()
 
     # finding and making items
 
@@ -366,6 +369,25 @@ class Store:
             self.held -= freed
         return freed
 
+    # saved listings
+
+    def retire_listings(self, directory: str) -> None:
+        """Saved listings of a directory and all below it are of something else, or behind what was changed here."""
+        now = time.time()
+        if directory:
+            self._retired[directory] = now
+            self.index.retire(directory, now)
+        else:
+            self._retired = {"": now}
+            self.index.retire_all(now)
+
+    def listings_since(self, directory: str) -> float:
+        """When a listing of the directory must have been saved to be believed."""
+        since, parts = self._retired.get("", 0.0), directory.split("/")
+        for depth in range(1, len(parts) + 1):
+            since = max(since, self._retired.get("/".join(parts[:depth]), 0.0))
+        return since
+
     # the directory
 
     def _file(self, ident: ItemId) -> str:
@@ -511,6 +533,8 @@ def _recover(store: Store) -> None:
     store.unclean_stop = before is not None
     store.power_lost = before is not None and before != now
     index.set_fact("running", now)
+    if store.unclean_stop or len(store._retired) > RETIRED_MOST:
+        store.retire_listings("")
     store.delete(index.trash())
     store.delete(index.nameless())
     if store.power_lost:

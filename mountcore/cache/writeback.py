@@ -314,6 +314,9 @@ class WriteBack:
                     await self._upload_or_resolve(task)
                 except OSError as error:
                     problem = error
+                except Exception:  # a defect of an adapter: this upload's, and not the end of everything else
+                    log.exception("uploading %s failed in a way that nobody foresaw", item.path)
+                    problem = Corrupt(item.path, "the storage's adapter failed; see the log")
         finally:
             # settled, whatever happened: no checkpoint from here to the end
             task.scope, task.snapshot = None, None

@@ -1,0 +1,249 @@
+"""Edits on both sides, cache modes, and the bounds of the cache."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from mountcore.accounting import UploadState
+from mountcore.errors import BadHandle, Denied, NotSeekable, Unreachable
+from mountcore.handle import OpenFlags
+from mountcore.remotes.protocol import Usage
+from mountcore.settings import CacheMode, OnConflict
+from mountcore.space import fill_in
+from mountcore.vfs import Vfs
+
+from .live import names, overwrite, read_file, write_file
+from .scene import edit, memory, opened, settings, until
+from .storage import content_of_remote
+
+pytestmark = pytest.mark.trio
+MIB = 1 << 20
+
+
+async def both_edit(vfs: Vfs, remote: object, here: bytes, there: bytes) -> None:
+    """The same file, changed here and then at the remote, before the upload."""
+    await read_file(vfs, "f.txt")
+    await write_file(vfs, "f.txt", here)
+    await edit(remote, "f.txt", there)  # type: ignore[arg-type]
+
+
+async def test_keep_both_keeps_both(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "f.txt", b"before")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await both_edit(vfs, remote, b"here", b"there!")
+        assert await vfs.drain() == ()
+        stored = await content_of_remote(remote.inner)
+        assert stored.pop("f.txt") == b"there!"
+        ((name, data),) = stored.items()
+        assert name.startswith("f (conflict ")
+        assert name.endswith(").txt")
+        assert data == b"here"
+        assert await names(vfs) == {"f.txt", name}
+        assert await read_file(vfs, "f.txt") == b"there!"
+        assert await read_file(vfs, name) == b"here"
+
+
+@pytest.mark.parametrize(
+    ("choice", "kept"), [(OnConflict.LOCAL, b"here"), (OnConflict.REMOTE, b"there!")], ids=["local", "remote"]
+)
+async def test_one_side_wins_where_that_is_wanted(tmp_path: Path, choice: OnConflict, kept: bytes) -> None:
+    remote = memory()
+    await edit(remote, "f.txt", b"before")
+    async with opened(remote, settings(tmp_path, on_conflict=choice)) as vfs:
+        await both_edit(vfs, remote, b"here", b"there!")
+        assert await vfs.drain() == ()
+        assert await content_of_remote(remote.inner) == {"f.txt": kept}
+        assert await read_file(vfs, "f.txt") == kept
+
+
+async def test_an_edit_here_outlives_a_removal_there(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "f", b"before")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await write_file(vfs, "f", b"edited")
+        await remote.inner.remove("f")
+        assert await vfs.drain() == ()
+        assert await content_of_remote(remote.inner) == {"f": b"edited"}
+
+
+async def test_our_own_upload_whose_answer_was_lost_is_no_conflict(tmp_path: Path) -> None:
+    remote = memory()
+    async with opened(remote, settings(tmp_path)) as vfs:
+        remote.rule("put", "f", after=Unreachable("f", "the answer was lost"))
+        await write_file(vfs, "f", b"stored all the same")
+        assert await vfs.drain() == ()
+        assert await content_of_remote(remote.inner) == {"f": b"stored all the same"}
+
+
+async def test_a_failing_upload_is_tried_again_and_says_why(tmp_path: Path) -> None:
+    remote = memory()
+    async with opened(remote, settings(tmp_path, write_back=0.01)) as vfs:
+        remote.rule("put", "f", before=Unreachable("f", "no route"), times=2)
+        await write_file(vfs, "f", b"patience")
+        await until(lambda: vfs.snapshot().uploads and vfs.snapshot().uploads[0].tries == 1)
+        (upload,) = vfs.snapshot().uploads
+        assert upload.state is UploadState.RETRYING
+        assert "no route" in upload.error
+        assert await vfs.drain() == ()
+        assert await content_of_remote(remote.inner) == {"f": b"patience"}
+
+
+async def test_a_held_upload_waits_and_a_discarded_one_shows_the_remote_again(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "f", b"before")
+    async with opened(remote, settings(tmp_path, write_back=0.01)) as vfs:
+        node = await vfs.resolve("f")
+        handle = await vfs.open(node, OpenFlags.WRITE | OpenFlags.TRUNCATE)
+        await handle.write(0, b"changed")
+        await vfs.hold_upload(node, True)
+        await handle.close()
+        await vfs.drain()
+        assert await content_of_remote(remote.inner) == {"f": b"before"}
+        await vfs.hold_upload(node, False)
+        await vfs.settle(node)
+        assert await content_of_remote(remote.inner) == {"f": b"changed"}
+        await overwrite(vfs, "f", 0, b"CHANGED")
+        await vfs.discard_changes(node)
+        assert await read_file(vfs, "f") == b"changed"
+
+
+# cache modes
+
+
+async def test_off_stores_at_close_and_reads_past_the_cache(tmp_path: Path) -> None:
+    remote = memory()
+    data = os.urandom(3 * MIB)
+    await edit(remote, "f", data)
+    async with opened(remote, settings(tmp_path, mode=CacheMode.OFF)) as vfs:
+        assert await read_file(vfs, "f") == data
+        handle = await vfs.open(await vfs.resolve("f"), OpenFlags.READ)
+        assert await handle.read(2 * MIB, 100) == data[2 * MIB :][:100]
+        assert await handle.read(5, 100) == data[5:105]
+        await handle.close()
+        handle = await vfs.create(vfs.root, "new", OpenFlags.WRITE, exclusive=True)
+        await handle.write(0, b"in order")
+        with pytest.raises(NotSeekable):
+            await handle.write(2, b"back")
+        with pytest.raises(BadHandle):
+            await handle.read(0, 1)
+        assert "new" not in await content_of_remote(remote.inner)
+        await handle.flush()
+        await handle.close()
+        assert (await content_of_remote(remote.inner))["new"] == b"in order"
+        assert vfs.snapshot().cached_bytes == 0
+
+
+async def test_off_refuses_to_change_a_file_in_place_and_tells_a_failed_store_at_close(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "f", b"content")
+    async with opened(remote, settings(tmp_path, mode=CacheMode.OFF)) as vfs:
+        with pytest.raises(Denied, match="O_TRUNC"):
+            await vfs.open(await vfs.resolve("f"), OpenFlags.READ | OpenFlags.WRITE)
+        handle = await vfs.open(await vfs.resolve("f"), OpenFlags.WRITE | OpenFlags.TRUNCATE)
+        await handle.write(0, b"anew")
+        remote.rule("put", "f", before=Unreachable("f", "gone"))
+        with pytest.raises(Unreachable):
+            await handle.flush()
+        await handle.close()
+        assert await read_file(vfs, "f") == b"content"
+
+
+@pytest.mark.parametrize("mode", [CacheMode.MINIMAL, CacheMode.WRITES])
+async def test_what_the_middle_modes_cache(tmp_path: Path, mode: CacheMode) -> None:
+    remote = memory()
+    await edit(remote, "f", b"0123456789")
+    async with opened(remote, settings(tmp_path, mode=mode)) as vfs:
+        assert await read_file(vfs, "f") == b"0123456789"
+        assert vfs.snapshot().cached_bytes == 0
+        await overwrite(vfs, "f", 3, b"xx")  # read and write: cached in both
+        assert (await content_of_remote(remote.inner))["f"] == b"0123456789"
+        handle = await vfs.create(vfs.root, "w", OpenFlags.WRITE, exclusive=True)
+        await handle.write(0, b"write only")
+        await handle.flush()
+        await handle.close()
+        stored = "w" in await content_of_remote(remote.inner)
+        assert stored is (mode is CacheMode.MINIMAL)
+        assert await vfs.drain() == ()
+        assert await content_of_remote(remote.inner) == {"f": b"012xx56789", "w": b"write only"}
+
+
+# bounds
+
+
+async def test_the_least_recently_used_goes_first_and_never_what_is_dirty_or_open(tmp_path: Path) -> None:
+    remote = memory()
+    for name in "abcd":
+        await edit(remote, name, name.encode() * MIB)
+    async with opened(remote, settings(tmp_path, max_size=3 * MIB + MIB // 2, max_age=None)) as vfs:
+        for name in "abc":
+            await read_file(vfs, name)
+        handle = await vfs.open(await vfs.resolve("a"), OpenFlags.READ)
+        await write_file(vfs, "dirty", b"d" * (MIB // 4))
+        assert await read_file(vfs, "d") == b"d" * MIB
+        assert vfs.snapshot().cached_bytes <= 3 * MIB + MIB // 2
+        assert vfs.store.get("b") is None, "the least recently used is still there"
+        held = vfs.store.get("a")
+        assert held is not None
+        assert held.complete
+        assert await read_file(vfs, "dirty") == b"d" * (MIB // 4)
+        await handle.close()
+
+
+async def test_age_takes_what_nobody_used(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "f", bytes(MIB))
+    async with opened(remote, settings(tmp_path, max_age=0.0, poll_interval=0.05)) as vfs:
+        await read_file(vfs, "f")
+        await until(lambda: vfs.snapshot().cached_bytes == 0)
+
+
+async def test_a_writer_over_the_bound_waits_for_uploads(tmp_path: Path) -> None:
+    remote = memory()
+    gate = remote.gate("put", "first")
+    async with opened(remote, settings(tmp_path, max_size=2 * MIB)) as vfs:
+        await write_file(vfs, "first", bytes(MIB + MIB // 2))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write_file, vfs, "second", bytes(MIB))
+            await gate.entered.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            assert vfs.snapshot().cached_bytes <= 2 * MIB
+            gate.release()
+        assert vfs.snapshot().cached_bytes <= 2 * MIB
+        assert await vfs.drain() == ()
+
+
+async def test_a_file_larger_than_the_bound_is_read_whole(tmp_path: Path) -> None:
+    remote = memory()
+    data = os.urandom(6 * MIB)
+    await edit(remote, "f", data)
+    async with opened(remote, settings(tmp_path, max_size=2 * MIB)) as vfs:
+        assert await read_file(vfs, "f") == data
+        assert vfs.snapshot().cached_bytes <= 2 * MIB
+
+
+@pytest.mark.parametrize(
+    "usage", [Usage(), Usage(total=10, used=20), Usage(total=10, free=30), Usage(free=-5), Usage(used=-1, total=0)]
+)
+async def test_room_is_never_negative(usage: Usage) -> None:
+    for total in (None, 0, 5):
+        room = fill_in(usage, total)
+        assert room.total >= 0
+        assert room.used >= 0
+        assert 0 <= room.free <= room.total
+
+
+async def test_used_is_size_counts_the_remote(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "a", bytes(1000))
+    await remote.inner.mkdir("d")
+    await edit(remote, "d/b", bytes(234))
+    chosen = replace(settings(tmp_path), used_is_size=True, total_size=10_000)
+    async with opened(remote, chosen) as vfs:
+        room = await vfs.statfs()
+        assert (room.total, room.used, room.free) == (10_000, 1234, 8766)

@@ -1,0 +1,193 @@
+"""How bytes come from the remote: in which requests, how often, and what happens when the remote misbehaves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from mountcore.errors import Corrupt, NotFound, StorageError, TimedOut, Unreachable
+from mountcore.handle import OpenFlags
+from mountcore.settings import ReadSettings
+from mountcore.vfs import Vfs
+
+from .faulty import Faulty
+from .live import read_file
+from .scene import edit, memory, opened, settings
+
+pytestmark = pytest.mark.trio
+MIB = 1 << 20
+
+
+async def read_at(vfs: Vfs, path: str, offset: int, length: int) -> bytes:
+    handle = await vfs.open(await vfs.resolve(path), OpenFlags.READ)
+    try:
+        return await handle.read(offset, length)
+    finally:
+        await handle.close()
+
+
+def requests(remote: Faulty, path: str) -> list[tuple[int, int]]:
+    return [(span.start, span.length) for name, at, span in remote.log if name == "read" and at == path and span]
+
+
+async def test_requests_double_at_each_exact_end_up_to_the_limit(tmp_path: Path) -> None:
+    remote = memory()
+    data = os.urandom(12 * MIB)
+    await edit(remote, "f", data)
+    read = ReadSettings(chunk_size=MIB, chunk_limit=4 * MIB)
+    async with opened(remote, settings(tmp_path, read=read)) as vfs:
+        assert await read_file(vfs, "f") == data
+    assert [length // MIB for _, length in requests(remote, "f")] == [1, 2, 4, 4, 1]
+
+
+async def test_a_jump_starts_small_again(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "f", bytes(64 * MIB))
+    read = ReadSettings(chunk_size=MIB, buffer_size=0)
+    async with opened(remote, settings(tmp_path, read=read)) as vfs:
+        handle = await vfs.open(await vfs.resolve("f"), OpenFlags.READ)
+        for offset in (0, 40 * MIB, 20 * MIB):
+            await handle.read(offset, 4096)
+        await handle.close()
+    assert requests(remote, "f") == [(0, MIB), (40 * MIB, MIB), (20 * MIB, MIB)]
+
+
+async def test_without_chunks_one_request_is_made_for_the_rest_of_the_file(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "f", bytes(9 * MIB))
+    async with opened(remote, settings(tmp_path, read=ReadSettings(chunk_size=None))) as vfs:
+        await read_file(vfs, "f")
+    assert requests(remote, "f") == [(0, 9 * MIB)]
+
+
+async def test_two_readers_of_the_same_bytes_fetch_them_once(tmp_path: Path) -> None:
+    remote = memory()
+    data = os.urandom(8 * MIB)
+    await edit(remote, "f", data)
+    async with opened(remote, settings(tmp_path)) as vfs:
+        found: list[bytes] = []
+
+        async def reader() -> None:
+            found.append(await read_file(vfs, "f"))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(reader)
+        assert found == [data] * 5
+        assert vfs.snapshot().fetched_bytes == len(data)
+
+
+async def test_a_reader_that_jumps_about_does_not_download_the_file(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "f", bytes(256 * MIB))
+    async with opened(remote, settings(tmp_path)) as vfs:
+        for place in range(16):
+            await read_at(vfs, "f", (place * 37 % 16) * 16 * MIB, 4096)
+    assert remote.fetched <= 16 * 2 * MIB
+
+
+async def test_parallel_streams_fetch_chunks_of_a_sequential_read_side_by_side(tmp_path: Path) -> None:
+    remote = memory()
+    data = os.urandom(16 * MIB)
+    await edit(remote, "f", data)
+    read = ReadSettings(chunk_size=MIB, parallel=4, streams=5)
+    async with opened(remote, settings(tmp_path, read=read)) as vfs:
+        assert await read_file(vfs, "f") == data
+        assert vfs.snapshot().fetched_bytes == len(data)
+    lengths = {length for _, length in requests(remote, "f")}
+    assert max(lengths) == MIB, "parallel chunks do not double"
+
+
+async def test_a_connection_that_breaks_is_taken_up_where_it_broke(tmp_path: Path) -> None:
+    remote = memory()
+    data = os.urandom(4 * MIB)
+    await edit(remote, "f", data)
+    remote.rule("read", "f", dies=3 * MIB, before=Unreachable("f", "reset"))
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert await read_file(vfs, "f") == data
+    assert requests(remote, "f")[1][0] == 3 * MIB
+
+
+@pytest.mark.parametrize("times", [1, 99])
+async def test_a_body_that_is_too_short_is_never_the_end_of_the_file(tmp_path: Path, times: int) -> None:
+    remote = memory()
+    data = os.urandom(MIB)
+    await edit(remote, "f", data)
+    remote.rule("read", "f", cut=1000, times=times)
+    async with opened(remote, settings(tmp_path)) as vfs:
+        if times == 1:
+            assert await read_file(vfs, "f") == data
+        else:
+            remote.rules[0].cut = 0
+            with pytest.raises(Corrupt):
+                await read_file(vfs, "f")
+
+
+async def test_a_body_that_is_too_long_adds_nothing(tmp_path: Path) -> None:
+    remote = memory()
+    data = os.urandom(MIB)
+    await edit(remote, "f", data)
+    remote.rule("read", "f", extra=b"more than was asked for")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert await read_file(vfs, "f") == data
+
+
+async def test_a_remote_that_sends_nothing_times_out_and_stalls_nobody_else(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "stuck", bytes(1000))
+    await edit(remote, "well", b"well")
+    gate = remote.gate("read", "stuck")
+    read = ReadSettings(timeout=0.3)
+    async with opened(remote, settings(tmp_path, read=read)) as vfs:
+        async with trio.open_nursery() as nursery:
+
+            async def stuck() -> None:
+                with pytest.raises(TimedOut):
+                    await read_file(vfs, "stuck")
+
+            nursery.start_soon(stuck)
+            await gate.entered.wait()
+            assert await read_file(vfs, "well") == b"well"
+        gate.release()
+
+
+async def test_a_file_that_changed_while_it_was_read_is_read_anew_and_whole(tmp_path: Path) -> None:
+    remote = memory()
+    old, new = os.urandom(4 * MIB), os.urandom(3 * MIB)
+    await edit(remote, "f", old)
+    read = ReadSettings(chunk_size=MIB, buffer_size=0)
+    async with opened(remote, settings(tmp_path, read=read)) as vfs:
+        handle = await vfs.open(await vfs.resolve("f"), OpenFlags.READ)
+        assert await handle.read(0, 1000) == old[:1000]
+        await edit(remote, "f", new)
+        assert await handle.read(2 * MIB, 2 * MIB) == new[2 * MIB :]
+        assert await handle.read(0, 1000) == new[:1000]
+        await handle.close()
+
+
+async def test_a_fault_in_an_adapter_ends_one_read_and_not_the_core(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "f", b"x" * 10)
+    await edit(remote, "g", b"fine")
+    remote.rule("read", "f", entry=None, before=None, dies=0)  # raises None: a defect of an adapter
+    async with opened(remote, settings(tmp_path)) as vfs:
+        with pytest.raises(StorageError):
+            await read_file(vfs, "f")
+        assert await read_file(vfs, "g") == b"fine"
+
+
+async def test_a_file_that_went_while_its_listing_was_believed_is_not_found(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "f", b"x" * 10)
+    async with opened(remote, settings(tmp_path)) as vfs:
+        node = await vfs.resolve("f")
+        await remote.inner.remove("f")
+        handle = await vfs.open(node, OpenFlags.READ)
+        with pytest.raises(NotFound):
+            await handle.read(0, 10)
+        await handle.close()
+        with pytest.raises(NotFound):
+            await vfs.resolve("f")
