@@ -97,6 +97,8 @@ class Connection:
             trio.fail_after(self._options.timeout if within is None else within),
         ):
             first = await self._line()
+            if not re.match(r"[1-6][0-9]{2}([ -]|$)", first):
+                raise Corrupt("", f"{self._options.address}: not an FTP reply: {first[:80]!r}")
             lines = [first]
             if first[3:4] == "-":
                 end = first[:3] + " "
@@ -104,13 +106,11 @@ class Connection:
                     lines.append(await self._line())
                     if len(lines) > REPLY_LIMIT:
                         raise Corrupt("", f"{self._options.address}: a reply without an end")
-        if not re.match(r"[1-6][0-9]{2}([ -]|$)", first):
-            raise Corrupt("", f"{self._options.address}: not an FTP reply: {first[:80]!r}")
         reply = Reply(int(first[:3]), lines[-1][4:].strip(), tuple(lines))
         log.debug("%x < %s", id(self), reply)
         self.settled = reply.code >= 200 and not self._buffer
         if reply.code == 421:
-            self.settled = False
+            self.close()
             if self.used:
                 raise Unreachable("", f"{self._options.address}: {reply}")
         return reply

@@ -22,6 +22,7 @@ from .server import Server
 log = logging.getLogger(__name__)
 CHECK_AFTER = 5.0
 """Idle seconds after which a connection must answer NOOP before it is lent."""
+GROW_AFTER = 60.0
 _PATIENCE = (0.1, 0.3, 0.7, 1.5)
 """Waits before a server that takes no connection at all is believed: it may not have seen one end yet."""
 
@@ -37,6 +38,7 @@ class Pool:
         self._streams = trio.CapacityLimiter(max(1, server.options.connections - 1))
         self._idle: list[Connection] = []
         self._busy = 0
+        self._refused_at = 0.0
         self._reaping = False
         self._closed = False
 
@@ -54,16 +56,20 @@ class Pool:
     async def connection(self, *, stream: bool = False) -> AsyncIterator[Connection]:
         """Borrow a connection. ``stream`` is for downloads, whose reader may pause as long as it likes:
         they leave one connection to everyone else, where there are several."""
-        async with AsyncExitStack() as held:
-            for limiter in (self._streams, self._limit) if stream else (self._limit,):
-                await held.enter_async_context(_held(limiter, self.server))
-            connection = await self._checkout()
-            self._busy += 1
-            try:
-                yield connection
-            finally:
-                self._busy -= 1
-                self._take_back(connection)
+        while True:
+            async with AsyncExitStack() as held:
+                for limiter in (self._streams, self._limit) if stream else (self._limit,):
+                    await held.enter_async_context(_held(limiter, self.server))
+                connection = await self._checkout()
+                if connection is None:
+                    continue  # the bound has become smaller: queue again
+                self._busy += 1
+                try:
+                    yield connection
+                finally:
+                    self._busy -= 1
+                    self._take_back(connection)
+                return
 
     def drop_idle(self) -> None:
         """Close what is idle: when one idle connection turned out dead, the others are no better."""
@@ -77,33 +83,43 @@ class Pool:
         self.drop_idle()
         await trio.lowlevel.cancel_shielded_checkpoint()
 
-    async def _checkout(self) -> Connection:
+    async def _checkout(self) -> Connection | None:
+        """A connection; None if the server takes no more and others hold some, so that one will come back."""
+        self._grow()
         while self._idle:
             connection = self._idle.pop()
             if await _answers(connection):
                 return connection
             connection.close()
-        waits = iter(_PATIENCE)
-        while True:
+        for delay in (*_PATIENCE, None):
             if self._closed:
                 raise Unreachable("", f"{self.server.options.address}: this remote is closed")
             try:
                 return await Connection.open(self.server, self._context)
             except TooManyConnections as refusal:
-                if self._busy:
-                    self._shrink(self._busy)
-                delay = next(waits, None)
+                if self._busy + len(self._idle):
+                    self._shrink(self._busy + len(self._idle))
+                    return None
                 if delay is None:
                     raise Busy("", f"{self.server.options.address}: {refusal}") from None
                 await trio.sleep(delay)
-                if self._idle:
-                    return self._idle.pop()
+        raise AssertionError("unreachable")
 
     def _shrink(self, count: int) -> None:
+        self._refused_at = trio.current_time()
         if count < self.size:
             log.info("%s takes %d connections, not more", self.server.options.address, count)
-            self._limit.total_tokens = count
-            self._streams.total_tokens = max(1, count - 1)
+            self._resize(count)
+
+    def _grow(self) -> None:
+        """Try one more, a minute after the last refusal: it may have been about somebody else's connections."""
+        if self.size < self.server.options.connections and trio.current_time() > self._refused_at + GROW_AFTER:
+            self._refused_at = trio.current_time()
+            self._resize(self.size + 1)
+
+    def _resize(self, count: int) -> None:
+        self._limit.total_tokens = count
+        self._streams.total_tokens = max(1, count - 1)
 
     def _take_back(self, connection: Connection) -> None:
         if self._closed or not connection.settled:

@@ -25,6 +25,7 @@ from ...errors import (
     Unreachable,
     Unsupported,
 )
+from ..guard import Guard
 from ..partials import ABANDONED_AFTER, is_abandonable, is_ours
 from ..paths import check_path, is_below, join, parent
 from ..protocol import Capabilities, Entry, Expect, Kind, RenameScope, Source, Span, Usage, Version
@@ -40,9 +41,9 @@ from .session import HELD_BACK, Session
 T = TypeVar("T")
 
 
-def open(options: dict[str, str], root: str) -> FtpRemote:
+def open(options: dict[str, str], root: str) -> Guard:
     """An FTP server as storage; no network yet. Raises :class:`Refused` for options that make no sense."""
-    return FtpRemote(parse(options), root)
+    return Guard(FtpRemote(parse(options), root))
 
 
 @final
@@ -118,7 +119,8 @@ class FtpRemote:
                 yield _nothing()
                 return
             async with data:
-                transfer = _Download(data, path, span, skip)
+                size = None if version is None else version.size
+                transfer = _Download(data, path, span, skip, size)
                 async with aclosing(transfer.pieces()) as pieces:
                     yield pieces
                 await transfer.end()
@@ -126,8 +128,16 @@ class FtpRemote:
     async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
         self._changeable(path)
         await self._sweep(parent(path))
-        async with self._session(path) as session:
-            return await upload.store(session, path, source, expect, mtime_ns)
+        leftover: set[str] = set()
+        try:
+            async with self._session(path) as session:
+                return await upload.store(session, path, source, expect, mtime_ns, leftover)
+        except upload.AnswerLost as lost:
+            async with self._session(path) as session:
+                return await upload.settle(session, path, lost)
+        finally:
+            if leftover:
+                self._abandoned.setdefault(parent(path), set()).update(leftover)
 
     async def remove(self, path: str) -> None:
         self._changeable(path)
@@ -310,16 +320,20 @@ class FtpRemote:
 class _Download:
     """The bytes of one RETR, cut to a span."""
 
-    def __init__(self, data: Data, path: str, span: Span, skip: int) -> None:
+    def __init__(self, data: Data, path: str, span: Span, skip: int, size: int | None) -> None:
         self._data = data
         self._path = path
         self._missing = span.length
+        self._beyond = 0 if size is None else max(0, span.stop - size)
+        self._whole = size is not None
         self._skip = skip
         self._ended = False
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         while self._missing:
+            self._ended = True  # unless this works: nothing polite is left to do on a broken connection
             block = await self._data.receive(RECEIVE)
+            self._ended = False
             if not block:
                 await self._finish()
                 return
@@ -347,6 +361,8 @@ class _Download:
             await self._data.finish()
         except ReplyError as refusal:
             raise error_for(refusal.reply, self._path) from None
+        if self._whole and self._missing > self._beyond:
+            raise Corrupt(self._path, f"the file ended {self._missing - self._beyond} bytes too soon")
 
 
 async def _nothing() -> AsyncGenerator[bytes, None]:

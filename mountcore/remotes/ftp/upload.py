@@ -15,13 +15,13 @@ if the new one cannot take its place; between the two renames the name is missin
 from __future__ import annotations
 
 import logging
+from typing import final
 
 import trio
 
 from ...errors import (
     Corrupt,
     Exists,
-    InvalidName,
     IsDirectory,
     NotFound,
     Stale,
@@ -37,15 +37,29 @@ from .replies import Reply, ReplyError, error_for
 from .session import Session
 
 log = logging.getLogger(__name__)
-PIECE = 256 << 10
+PIECE = 512 << 10
 EARLY_CHECK = 4 << 20
 """From this size on, `expect` is looked at before the upload too: it may save the whole transfer."""
 CLEANUP = 5.0
 """Seconds that cleaning up after a failed or cancelled upload may take."""
 
 
-async def store(session: Session, path: str, source: Source, expect: Expect, mtime_ns: int | None) -> Entry:
-    """Upload, verify, publish; answers what is stored now."""
+@final
+class AnswerLost(Exception):
+    """The connection broke after RNTO was sent. Stays inside this package; `settle` finds out."""
+
+    def __init__(self, partial: str, entry: Entry, problem: StorageError) -> None:
+        super().__init__(str(problem))
+        self.partial = partial
+        self.entry = entry
+        self.problem = problem
+
+
+async def store(
+    session: Session, path: str, source: Source, expect: Expect, mtime_ns: int | None, leftover: set[str]
+) -> Entry:
+    """Upload, verify, publish; answers what is stored now. A partial that could not be deleted after a failure
+    is named in ``leftover``. Raises `AnswerLost`."""
     if source.size >= EARLY_CHECK:
         await check(session, path, expect)
     partial = join(parent(path), partial_name(basename(path), hidden=session.server.dot_names))
@@ -54,11 +68,27 @@ async def store(session: Session, path: str, source: Source, expect: Expect, mti
         stamp = await set_time(session, partial, mtime_ns) if mtime_ns is not None else None
         entry = await _verified(session, partial, path, source.size, stamp)
         await check(session, path, expect)
-        await publish(session, partial, path)
+        try:
+            await publish(session, partial, path)
+        except (Unreachable, TimedOut) as problem:
+            raise AnswerLost(partial, entry, problem) from problem
+    except AnswerLost:
+        raise
     except BaseException:
-        await _clean(session, partial)
+        if not await _clean(session, partial):
+            leftover.add(basename(partial))
         raise
     return entry
+
+
+async def settle(session: Session, path: str, lost: AnswerLost) -> Entry:
+    """What became of a publication without an answer, seen from another connection."""
+    if await session.find(lost.partial) is None:
+        there = await session.find(path)
+        if there is not None and there.version.matches(lost.entry.version):
+            return lost.entry
+    await session.connection.command("DELE", session.wire(lost.partial))
+    raise lost.problem
 
 
 async def _send(session: Session, partial: str, path: str, source: Source) -> str:
@@ -79,7 +109,8 @@ async def _send(session: Session, partial: str, path: str, source: Source) -> st
         offset = 0
         try:
             while offset < source.size:
-                piece = source.pread(min(PIECE, source.size - offset), offset)
+                # in a thread: a source may read from a busy disk, or hold back for a bandwidth limit
+                piece = await trio.to_thread.run_sync(source.pread, min(PIECE, source.size - offset), offset)
                 if not piece:
                     raise Corrupt(path, f"the source ended at {offset} of {source.size} bytes")
                 await data.send(piece)
@@ -203,8 +234,8 @@ async def rename(session: Session, source: str, target: str) -> Reply | None:
     return reply
 
 
-async def _clean(session: Session, partial: str) -> None:
-    """Delete what a failed upload left, if the connection still works; else `sweep` does it another day."""
+async def _clean(session: Session, partial: str) -> bool:
+    """Delete what a failed upload left; False if the connection does not allow that any more."""
     with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEANUP):
         try:
             connection = session.connection
@@ -212,5 +243,7 @@ async def _clean(session: Session, partial: str) -> None:
                 await connection.reply(CLEANUP)
             if connection.settled:
                 await connection.command("DELE", session.wire(partial))
-        except (StorageError, InvalidName) as problem:
+                return True
+        except StorageError as problem:
             log.debug("%r stays for later: %s", partial, problem)
+    return False

@@ -1,0 +1,169 @@
+"""Patience with storage that fails now and then: a remote around a remote. Adapters of network storage use it.
+
+Tried again, with exponential back-off, when the error says that this can help (``retriable``): what changes
+nothing, so `list` (until its first entry is out), `stat`, `usage`, and `read`, which goes on where it broke
+off. Never tried again here: changes. Whether one was made before the connection broke is for the caller to
+find out, and uploads have their own patience in the write-back queue.
+
+A call gives up after `Patience.tries` tries in a row without progress, with the last error.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar, cast, final
+
+import trio
+
+from ..errors import NoSpace, Quota, StorageError
+from .protocol import Capabilities, Entry, Expect, Remote, Source, Span, Usage, Version
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often and how long; seconds."""
+
+    tries: int = 4
+    first_delay: float = 0.1
+    longest_delay: float = 5.0
+
+    def delay(self, failures: int) -> float:
+        """The wait after so many failures in a row, up to half of it random, so that many do not retry at once."""
+        full = min(self.longest_delay, self.first_delay * (1 << 2 * (failures - 1)))
+        return full * (1 - random.random() / 2)  # noqa: S311
+
+
+@final
+class Guard:
+    """A remote that is asked again. See :class:`~mountcore.remotes.protocol.Remote`."""
+
+    def __init__(self, inner: Remote, patience: Patience | None = None) -> None:
+        self._inner = inner
+        self._patience = patience or Patience()
+
+    def __repr__(self) -> str:
+        return repr(self._inner)
+
+    @property
+    def identity(self) -> str:
+        return self._inner.identity
+
+    @property
+    def caps(self) -> Capabilities:
+        return self._inner.caps
+
+    async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
+        failures = 0
+        while True:
+            started = False
+            entries = cast(AsyncGenerator[Entry, None], self._inner.list(directory))
+            try:
+                async with aclosing(entries):
+                    async for entry in entries:
+                        started = True
+                        yield entry
+                return
+            except StorageError as problem:
+                if started:
+                    raise
+                failures += 1
+                await self._wait(failures, problem)
+
+    async def stat(self, path: str) -> Entry:
+        return await self._again(lambda: self._inner.stat(path))
+
+    @asynccontextmanager
+    async def read(self, path: str, span: Span, version: Version | None) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with AsyncExitStack() as held:
+            reading = _Reading(self._inner, path, span, version)
+            await self._again(lambda: reading.open(held))
+            async with aclosing(self._pieces(reading, held)) as pieces:
+                yield pieces
+
+    async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
+        return await self._inner.put(path, source, expect=expect, mtime_ns=mtime_ns)
+
+    async def remove(self, path: str) -> None:
+        await self._inner.remove(path)
+
+    async def mkdir(self, path: str) -> None:
+        await self._inner.mkdir(path)
+
+    async def rmdir(self, path: str) -> None:
+        await self._inner.rmdir(path)
+
+    async def rename(self, source: str, target: str) -> None:
+        await self._inner.rename(source, target)
+
+    async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
+        return await self._inner.set_mtime(path, mtime_ns)
+
+    async def symlink(self, path: str, target: str) -> Entry:
+        return await self._inner.symlink(path, target)
+
+    async def set_mode(self, path: str, mode: int) -> Entry:
+        return await self._inner.set_mode(path, mode)
+
+    async def usage(self) -> Usage:
+        return await self._again(self._inner.usage)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def _pieces(self, reading: _Reading, held: AsyncExitStack) -> AsyncGenerator[bytes, None]:
+        failures = 0
+        while True:
+            try:
+                async for piece in reading.pieces:
+                    failures = 0
+                    reading.done += len(piece)
+                    yield piece
+                return
+            except StorageError as problem:
+                if reading.done and reading.version is None:
+                    raise  # the rest might be of another version
+                failures += 1
+                await self._wait(failures, problem)
+            await self._again(lambda: reading.open(held))
+
+    async def _again(self, ask: Callable[[], Awaitable[T]]) -> T:
+        failures = 0
+        while True:
+            try:
+                return await ask()
+            except StorageError as problem:
+                failures += 1
+                await self._wait(failures, problem)
+
+    async def _wait(self, failures: int, problem: StorageError) -> None:
+        """Wait before the next try, or raise ``problem`` where there is none."""
+        if not problem.retriable or isinstance(problem, NoSpace | Quota) or failures >= self._patience.tries:
+            raise problem
+        log.info("%s: tried again after: %s", self.identity, problem)
+        await trio.sleep(self._patience.delay(failures))
+
+
+@final
+class _Reading:
+    """A read that can be opened again behind what has arrived."""
+
+    def __init__(self, inner: Remote, path: str, span: Span, version: Version | None) -> None:
+        self.version = version
+        self.done = 0
+        self.pieces: AsyncIterator[bytes]
+        self._inner = inner
+        self._path = path
+        self._span = span
+
+    async def open(self, held: AsyncExitStack) -> None:
+        """Open what is missing; a failed transfer before is let go of first."""
+        await held.aclose()
+        rest = Span(self._span.start + self.done, self._span.stop)
+        self.pieces = await held.enter_async_context(self._inner.read(self._path, rest, self.version))

@@ -1,0 +1,123 @@
+"""An FTP server that says what a test tells it to: for replies and listings that no honest server sends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import trio
+
+Answer = str | bytes | None | Callable[[str], str | bytes | None]
+"""A reply, raw bytes for the control connection, None to close it; or what makes one of these of the argument."""
+DEFAULTS: dict[str, Answer] = {
+    "USER": "331 password",
+    "PASS": "230 in",
+    "FEAT": "211-Features\r\n SIZE\r\n MDTM\r\n REST STREAM\r\n MLST type*;size*;modify*;\r\n211 End",
+    "TYPE": "200 ok",
+    "PWD": '257 "/" is home',
+    "NOOP": "200 ok",
+    "CWD": "250 ok",
+    "REST": "350 go on",
+    "MLST": "550 No such file or directory",
+    "SIZE": "550 No such file or directory",
+    "DELE": "250 ok",
+    "RNFR": "350 go on",
+    "RNTO": "250 ok",
+}
+
+
+class ScriptedFtp:
+    """The running server: its port, and what it was told in order."""
+
+    def __init__(self, answers: Mapping[str, Answer], data: Mapping[str, bytes], final: Mapping[str, Answer]) -> None:
+        self.port = 0
+        self.greeting: bytes | None = b"220 hello\r\n"
+        self.heard: list[str] = []
+        self.uploads: list[bytes] = []
+        self.connections = 0
+        self._answers = DEFAULTS | dict(answers)
+        self._data = data
+        self._final = final
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What `open_remote` needs for it."""
+        return {"host": "127.0.0.1", "port": str(self.port), "user": "u", "pass": "p"}
+
+    def told(self, verb: str) -> list[str]:
+        """The arguments of all commands of one kind."""
+        return [line.partition(" ")[2] for line in self.heard if line.partition(" ")[0] == verb]
+
+    async def serve(self, control: trio.SocketStream) -> None:
+        """One control connection."""
+        self.connections += 1
+        if self.greeting is None:
+            await trio.sleep_forever()
+        assert self.greeting is not None
+        await control.send_all(self.greeting)
+        waiting: trio.SocketListener | None = None
+        buffer = b""
+        while True:
+            while b"\r\n" not in buffer:
+                received = await control.receive_some()
+                if not received:
+                    return
+                buffer += bytes(received)
+            line, _, buffer = buffer.partition(b"\r\n")
+            text = line.decode("utf-8", "surrogateescape")
+            self.heard.append(text)
+            verb, _, argument = text.partition(" ")
+            if verb in ("EPSV", "PASV") and verb not in self._answers:
+                (waiting,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+                port = waiting.socket.getsockname()[1]
+                await control.send_all(f"229 Extended (|||{port}|)\r\n".encode())
+            elif waiting is not None and (verb in self._data or (verb == "STOR" and verb not in self._answers)):
+                await control.send_all(b"150 here it comes\r\n")
+                async with await waiting.accept() as stream:
+                    await self._transfer(verb, stream)
+                await waiting.aclose()
+                if not await self._say(control, self._final.get(verb, "226 done"), argument):
+                    return
+            elif not await self._say(control, self._answers.get(verb, "502 what?"), argument):
+                return
+
+    async def _transfer(self, verb: str, stream: trio.SocketStream) -> None:
+        if verb in self._data:
+            try:
+                await stream.send_all(self._data[verb])
+            except trio.BrokenResourceError:
+                return  # the reader has left
+        else:
+            self.uploads.append(b"".join([bytes(piece) async for piece in stream]))
+
+    async def _say(self, control: trio.SocketStream, answer: Answer, argument: str) -> bool:
+        if callable(answer):
+            answer = answer(argument)
+        if answer is None:
+            return False
+        if answer == "":
+            await trio.sleep_forever()
+        await control.send_all(answer if isinstance(answer, bytes) else answer.encode() + b"\r\n")
+        return True
+
+
+@asynccontextmanager
+async def scripted(
+    answers: Mapping[str, Answer] | None = None,
+    *,
+    data: Mapping[str, bytes] | None = None,
+    final: Mapping[str, Answer] | None = None,
+) -> AsyncIterator[ScriptedFtp]:
+    """Serve: ``answers`` by command, ``data`` to send on the data connection, ``final`` replies after it."""
+    server = ScriptedFtp(answers or {}, data or {}, final or {})
+
+    async def handle(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await server.serve(stream)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        server.port = listeners[0].socket.getsockname()[1]
+        nursery.start_soon(trio.serve_listeners, handle, listeners)
+        yield server
+        nursery.cancel_scope.cancel()
