@@ -71,7 +71,8 @@ def ftp_over_a_folder(stack: ExitStack, place: Path) -> Door:
     served = stack.enter_context(
         serving(lambda: open_remote("local", {}, str(place / "store")), {"vfs-write-back": "50ms"})
     )
-    client = stack.enter_context(served.connect())
+    client = served.connect()
+    stack.callback(client.close)  # without QUIT: the server may have ended an idle session long ago
     assert served.vfs is not None
 
     def drain() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import trio
-
 from model import live
 from model.scene import NEVER, edit, memory, opened, settings, until
 from model.storage import content_of_remote
+
 from mountcore.errors import NotFound, StorageError
 from mountcore.handle import OpenFlags
 from mountcore.stage import Publish

@@ -99,11 +99,7 @@ class NameEncoding:
         return name if self._translate(name, to_wire=True) == wire else None
 
     def _special(self, char: str, start: int, stop: int, length: int) -> bool:
-        return (
-            char in self.anywhere
-            or (start == 0 and char in self.first)
-            or (stop == length and char in self.last)
-        )
+        return char in self.anywhere or (start == 0 and char in self.first) or (stop == length and char in self.last)
 
     def _translate(self, text: str, *, to_wire: bool) -> str:
         if text.isalnum():
