@@ -149,9 +149,9 @@ class OpenDoors:
         return self._open[name]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def open_doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenDoors]:
-    """Doors are opened at first use and closed at the end."""
+    """Doors are opened at first use and closed after the last test here: pyfuse3 mounts once in a process."""
     doors = OpenDoors(tmp_path_factory)
     with doors.stack:
         yield doors
