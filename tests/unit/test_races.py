@@ -260,7 +260,8 @@ async def test_a_change_of_a_name_that_fails_for_want_of_bytes_leaves_the_upload
         await live.overwrite(vfs, "file", 0, b"LOCAL!")
         reader = await vfs.open(await vfs.resolve("file"), OpenFlags.READ)
         remote.rule("read", times=100, before=Unreachable("file", "down"))
-        with pytest.raises(Unreachable):
+
+        async def change() -> None:
             match what:
                 case "remove":
                     await live.remove(vfs, "file")
@@ -270,6 +271,9 @@ async def test_a_change_of_a_name_that_fails_for_want_of_bytes_leaves_the_upload
                     stage = await vfs.stage()
                     os.pwrite(stage.fileno(), b"new", 0)
                     await stage.commit(vfs.root, "file", size=3, how=Publish.REPLACE)
+
+        with pytest.raises(Unreachable):
+            await change()
         remote.rules.clear()
         await until(lambda: not vfs.snapshot().uploads)
         await reader.close()
