@@ -71,8 +71,11 @@ class Invalidation:
     def _changed(self, change: Change) -> None:
         if change.origin is self._origin:
             return
-        if change.what is ChangeKind.CONTENT:
-            self._operations.distrust(change.inode)
+        match change.what:
+            case ChangeKind.CONTENT:
+                self._operations.distrust(change.inode)
+            case ChangeKind.ENTRY:
+                self._operations.distrust(change.parent)
         self._queue(change)
 
     def _queue(self, change: Change) -> None:
@@ -109,4 +112,4 @@ class Invalidation:
                         self._notifier.invalidate_inode(change.inode, attributes_only=True)
         for parent in parents:
             with contextlib.suppress(OSError):
-                self._notifier.invalidate_inode(parent, attributes_only=True)
+                self._notifier.invalidate_inode(parent, attributes_only=False)  # its names are content

@@ -75,6 +75,7 @@ class SetattrValid(enum.IntFlag):
 
 FOPEN_DIRECT_IO = 1
 FOPEN_KEEP_CACHE = 2
+FOPEN_CACHE_DIR = 8
 WRITE_CACHE = 1
 """In WRITE: a page of the kernel's goes where it belongs, whatever the flags of the handle say."""
 NOTIFY_INVAL_INODE = 2

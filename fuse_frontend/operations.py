@@ -148,14 +148,16 @@ class Operations:
 
     # directories
 
-    async def opendir(self, inode: int) -> int:
+    async def opendir(self, inode: int) -> Opened:
         """A handle on a directory; what it lists is settled by the first `entries`."""
         node = self.inodes[inode]
         if node.kind is not Kind.DIRECTORY:
             raise NotDirectory(node.path())
         number = next(self._numbers)
         self._directories[number] = (node, ())
-        return number
+        trusted = inode not in self._distrusted and self.vfs.tree.fresh(node)
+        self._distrusted.discard(inode)
+        return Opened(number, keep_cache=trusted)
 
     async def entries(self, handle: int, start: int) -> tuple[Node, Sequence[Node]]:
         """A directory and its entries as of the last rewind (``start`` 0): offsets stay true while it changes.
@@ -252,7 +254,7 @@ class Operations:
         await handle.close()
 
     def distrust(self, inode: int) -> None:
-        """The content changed by another door: the next open does not keep what the kernel has of it."""
+        """A file, or a directory's names, changed by another door: the next open keeps nothing that the kernel has."""
         if inode in self.inodes:
             self._distrusted.add(inode)
 

@@ -252,7 +252,10 @@ class Requests:
         return NOTHING
 
     async def _opendir(self, inode: int, body: memoryview) -> Reply:
-        return (k.OPEN_OUT.pack(await self._ops.opendir(inode), 0, 0),)
+        opened = await self._ops.opendir(inode)
+        # the kernel keeps a copy of the listing; changes of its own make it drop that by itself
+        flags = k.FOPEN_CACHE_DIR | k.FOPEN_KEEP_CACHE if opened.keep_cache else k.FOPEN_CACHE_DIR
+        return (k.OPEN_OUT.pack(opened.handle, flags if self._settings.timeout else 0, 0),)
 
     async def _readdir(self, inode: int, body: memoryview) -> Reply:
         return await self._list(body, plus=False)

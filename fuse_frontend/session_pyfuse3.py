@@ -188,7 +188,7 @@ class _Bridge(pyfuse3.Operations):
 
     @_answering
     async def opendir(self, inode: int, ctx: Any) -> int:
-        return await self._ops.opendir(inode)
+        return (await self._ops.opendir(inode)).handle
 
     @_answering
     async def readdir(self, fh: int, start: int, token: Any) -> None:

@@ -143,6 +143,34 @@ def test_content_changed_by_another_door_is_read_at_once(mount: Mount) -> None:
     eventually(lambda: (mount.path / "f").read_bytes() == b"THE second one")
 
 
+def test_a_listing_that_the_kernel_keeps_follows_every_door(mount: Mount, store: Path) -> None:
+    (mount.path / "d").mkdir()
+    names = [f"f{number:03}" for number in range(300)]
+    for name in names:
+        (mount.path / "d" / name).touch()
+    for _ in range(2):
+        assert sorted(os.listdir(mount.path / "d")) == names
+    (mount.path / "d" / "f000").unlink()
+    (mount.path / "d" / "f001").rename(mount.path / "d" / "g")
+    names = [*names[2:], "g"]
+    assert sorted(os.listdir(mount.path / "d")) == names
+
+    async def elsewhere() -> None:
+        directory = await mount.vfs.resolve("d")
+        handle = await mount.vfs.create(directory, "h", OpenFlags.WRITE, exclusive=True)
+        await handle.close()
+        await mount.vfs.unlink(directory, "f002")
+
+    mount.run(elsewhere)
+    names = [*names[1:], "h"]
+    assert sorted(os.listdir(mount.path / "d")) == names
+    mount.run(mount.vfs.drain)
+    (store / "d" / "i").touch()
+    assert sorted(os.listdir(mount.path / "d")) == names
+    mount.run(mount.vfs.refresh)
+    assert sorted(os.listdir(mount.path / "d")) == [*names, "i"]
+
+
 def test_a_file_removed_by_another_door_is_gone_at_once(mount: Mount) -> None:
     (mount.path / "f").write_bytes(b"x")
     assert (mount.path / "f").exists()
