@@ -108,7 +108,8 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _die_with_parent() -> None:
-    """A test run that is killed leaves no servers behind: PR_SET_PDEATHSIG, prctl(2)."""
+    """A test run that is killed leaves no servers behind: PR_SET_PDEATHSIG, prctl(2). The parent is the *thread*
+    that starts the server: a worker thread would take it along when it ends."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 

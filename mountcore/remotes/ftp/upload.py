@@ -116,7 +116,10 @@ async def _send(session: Session, partial: str, path: str, source: Source) -> st
                 await data.send(piece)
                 offset += len(piece)
             await data.finish()
-        except (Unreachable, TimedOut) as broken:
+        except TimedOut:
+            connection.close()  # it had its time to say why
+            raise
+        except Unreachable as broken:
             # a full disk or a quota closes the data connection first and says why on the other one
             raise await _reason(session, broken, path) from broken
         except ReplyError as refusal:
