@@ -131,8 +131,6 @@ class Tree:
         self._folds = settings.normalize or settings.case_insensitive
         self._unsaved: dict[int, Node] = {}
         """Directories changed here since their listing was saved."""
-        self._behind: set[str] = set()
-        """Directories that were never listed here, and whose saved listings lack what was stored since."""
         self._inodes = itertools.count(ROOT_INODE)
         self.root = self._make(None, "", Kind.DIRECTORY)
         self.root.mtime_ns = time.time_ns()
@@ -161,6 +159,8 @@ class Tree:
             del parent.children[node.name]
         self._edited(parent, node.name)
         parent.mtime_ns = time.time_ns()
+        if node.kind is Kind.DIRECTORY:
+            self._store.retire_listings(node.path())
         node.parent = None
 
     def move(self, node: Node, parent: Node, name: str) -> None:
@@ -173,6 +173,8 @@ class Tree:
         self.remove(node)
         node.parent, node.name = parent, name
         self._put(parent, name, node)
+        if node.kind is Kind.DIRECTORY:
+            self._store.retire_listings(node.path())
         parent.mtime_ns = time.time_ns()
 
     def _put(self, parent: Node, name: str, node: Node) -> None:
@@ -206,7 +208,7 @@ class Tree:
             if directory.children is None:
                 if directory.late is not None:
                     directory.late[name] = found
-                self._behind.update("/".join(parts[:upto]) for upto in range(depth - 1, len(parts)))
+                self._store.retire_listings("/".join(parts[: depth - 1]))
                 return
             node = directory.children.get(name)
             if node is None:
@@ -214,7 +216,8 @@ class Tree:
                 self._put(directory, name, node)
                 self._apply(node, found)
                 self._listener(directory, name, node, False)
-                self._behind.update("/".join(parts[:upto]) for upto in range(depth, len(parts)))
+                if node.kind is Kind.DIRECTORY:
+                    self._store.retire_listings("/".join(parts[:depth]))
                 return
             directory = node
         self.touch(directory, entry)
@@ -296,9 +299,10 @@ class Tree:
 
     async def _fetch(self, directory: Node) -> None:
         path = directory.path()
-        if directory.children is None and not self._store.unclean_stop and path not in self._behind:
+        if directory.children is None:
             lifetime = self._settings.cache_time
-            if await self._warm(directory, path, float("inf") if lifetime is None else lifetime):
+            lifetime = float("inf") if lifetime is None else lifetime
+            if await self._warm(directory, path, min(lifetime, time.time() - self._store.listings_since(path))):
                 return
         entries: dict[str, Entry] = {}
         try:
@@ -315,13 +319,14 @@ class Tree:
         except NotFound:
             if directory.linked and directory.path() != path:
                 return
-            if directory.parent is not None and not directory.children:
-                self.remove(directory)
-            raise
+            if not any(item.path.startswith(path + "/") for item in self._store.dirty_items()):
+                if directory.parent is not None and not directory.children:
+                    self.remove(directory)
+                raise
+            entries.clear()  # there are only files that are not uploaded yet; the directory comes with the first
         if directory.path() == path:
             self._merge(directory, entries)
             self._unsaved.pop(directory.inode, None)
-            self._behind.discard(path)
             await trio.to_thread.run_sync(self._listings.save, path, list(entries.values()), 0.0)
 
     def persist(self) -> None:
@@ -333,6 +338,9 @@ class Tree:
         now = trio.current_time()
         for directory in self._unsaved.values():
             if not directory.linked or directory.children is None:
+                continue
+            if directory.stale:  # not what the remote has, and no longer what was saved either
+                self._store.retire_listings(directory.path())
                 continue
             entries = [
                 _entry(node) for node in directory.children.values() if node.version or node.kind is not Kind.FILE

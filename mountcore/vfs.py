@@ -523,10 +523,28 @@ class Vfs:
             with contextlib.suppress(NotFound):
                 await self.remote.remove(new)
         try:
-            await self.remote.rename(old, new)
+            await self._ask_to_rename(old, new)
         except NotFound:
             return False
         return True
+
+    async def _ask_to_rename(self, old: str, new: str) -> None:
+        """Rename at the remote. Where its answer is lost, look what became of it: changed files follow the name."""
+        try:
+            await self.remote.rename(old, new)
+        except StorageError as problem:
+            if not problem.retriable or not await self._renamed(old, new):
+                raise
+
+    async def _renamed(self, old: str, new: str) -> bool:
+        try:
+            await self.remote.stat(new)
+            await self.remote.stat(old)
+        except NotFound as gone:
+            return gone.path == old
+        except StorageError:
+            return False
+        return False
 
     def _apply_moved(self, node: Node, item: Item | None, entry: Entry) -> None:
         node.version = entry.version
@@ -543,7 +561,7 @@ class Vfs:
             for item in self.store.loaded_below(old):
                 self.fetcher.stop(item)
             async with self._uncertain(parent, *[p for p in [node.parent] if p]):
-                await self.remote.rename(old, new)
+                await self._ask_to_rename(old, new)
             self.store.rename_tree(old, new)
             self.tree.move(node, parent, name)
 
