@@ -37,8 +37,8 @@ class Rule:
     """Takes effect, and then the answer is lost."""
     gate: Gate | None = None
     gate_after: Gate | None = None
-    body: Callable[[bytes], bytes] | None = None
-    """Changes every piece that is read."""
+    extra: bytes = b""
+    """Comes after the end of what was asked for, in the same piece."""
     cut: int | None = None
     """A body ends after this many bytes."""
     dies: int | None = None
@@ -133,13 +133,13 @@ class Faulty:
     @asynccontextmanager
     async def read(self, path: str, span: Span, version: Version | None) -> AsyncIterator[AsyncIterator[bytes]]:
         async with self._call("read", path, span) as rule, self.inner.read(path, span, version) as body:
-            yield self._body(body, rule)
+            yield self._body(body, rule, span)
 
-    async def _body(self, body: AsyncIterator[bytes], rule: Rule) -> AsyncIterator[bytes]:
+    async def _body(self, body: AsyncIterator[bytes], rule: Rule, span: Span) -> AsyncIterator[bytes]:
         done = 0
         async for piece in body:
-            if rule.body is not None:
-                piece = rule.body(piece)
+            if done + len(piece) >= span.length:
+                piece += rule.extra
             for bound in (rule.cut, rule.dies):
                 if bound is not None:
                     piece = piece[: max(0, bound - done)]

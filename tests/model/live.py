@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import trio
+from trio.testing import MockClock
 
 from mountcore.portal import ThreadPortal
 from mountcore.remotes.protocol import Remote
@@ -21,9 +22,10 @@ PIECE = 128 << 10
 
 
 class LiveCore:
-    """An open core; `close` ends it as the end of a command does."""
+    """An open core; `close` ends it as the end of a command does. With ``rate``, its time passes that much faster."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: float = 1.0) -> None:
+        self._clock = None if rate == 1.0 else MockClock(rate=rate)
         self._ready = threading.Event()
         self._problem: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
@@ -33,7 +35,7 @@ class LiveCore:
 
     def _run(self) -> None:
         try:
-            trio.run(self._main)
+            trio.run(self._main, clock=self._clock)
         except BaseException as problem:
             self._problem = problem
         finally:
