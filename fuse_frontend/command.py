@@ -71,6 +71,8 @@ async def serve_mount(
         max_read_ahead=values["max-read-ahead"],
         flags=values["fuse-flag"],
         tasks=values["fuse-tasks"],
+        xattrs=values["xattr"],
+        async_read=values["async-read"],
     )
     operations = Operations(vfs, writeback=settings.writeback)
     session = _open_session(values["fuse-session"], operations, settings)

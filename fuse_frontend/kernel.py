@@ -32,6 +32,10 @@ class Op(enum.IntEnum):
     STATFS = 17
     RELEASE = 18
     FSYNC = 20
+    SETXATTR = 21
+    GETXATTR = 22
+    LISTXATTR = 23
+    REMOVEXATTR = 24
     FLUSH = 25
     INIT = 26
     OPENDIR = 27
@@ -115,6 +119,9 @@ BATCH_FORGET_IN = struct.Struct("<II")
 FORGET_ONE = struct.Struct("<QQ")
 STATFS_OUT = struct.Struct("<QQQQQIIII24x")
 DIRENT = struct.Struct("<QQII")
+XATTR_IN = struct.Struct("<II")
+"""GETXATTR, LISTXATTR: size, 0; SETXATTR: size, flags."""
+XATTR_OUT = struct.Struct("<II")
 INTERRUPT_IN = struct.Struct("<Q")
 INVAL_INODE = struct.Struct("<Qqq")
 INVAL_ENTRY = struct.Struct("<QII")

@@ -19,6 +19,7 @@ from mountcore.remotes.protocol import Kind
 from mountcore.vfs import Attributes, Handle, Node, OpenFlags, StatFs, Vfs
 
 from .inodes import Inodes
+from .xattrs import Xattrs
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
@@ -45,6 +46,7 @@ class Operations:
     def __init__(self, vfs: Vfs, *, writeback: bool = False) -> None:
         self.vfs = vfs
         self.inodes = Inodes(vfs.root)
+        self.xattrs = Xattrs(vfs)
         self.handles: dict[int, Handle] = {}
         """Open files; sessions look here for the paths on which a microsecond counts."""
         self.stale_entry: Callable[[int, str], None] = lambda parent, name: None

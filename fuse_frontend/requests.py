@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import final
 
+from mountcore.remotes.protocol import Kind
 from mountcore.vfs import Node
 
 from . import kernel as k
@@ -20,6 +21,8 @@ from .session import SessionSettings
 
 Reply = tuple[bytes, ...]
 NOTHING: Reply = ()
+_DOTS = (b".", b"..")
+_NO_ENTRY = bytes(k.ENTRY.size + k.ATTRIBUTES.size)
 
 
 @final
@@ -63,6 +66,9 @@ class Requests:
             k.Op.READDIRPLUS: self._readdirplus,
             k.Op.CREATE: self._create,
         }
+        if settings.xattrs:
+            self.quick |= {k.Op.GETXATTR: self._getxattr, k.Op.LISTXATTR: self._listxattr}
+            self.handlers |= {k.Op.SETXATTR: self._setxattr, k.Op.REMOVEXATTR: self._removexattr}
 
     def forget(self, code: int, inode: int, body: memoryview) -> None:
         """FORGET and BATCH_FORGET, which are not answered."""
@@ -158,7 +164,33 @@ class Requests:
         self._ops.releasedir(k.HANDLE_IN.unpack_from(body)[0])
         return NOTHING
 
+    def _getxattr(self, inode: int, body: memoryview) -> Reply:
+        name = k.names(body[k.XATTR_IN.size :])[0]
+        return self._sized(body, self._ops.xattrs.get(self._ops.inodes[inode], name))
+
+    def _listxattr(self, inode: int, body: memoryview) -> Reply:
+        names = self._ops.xattrs.names(self._ops.inodes[inode])
+        return self._sized(body, b"".join(name.encode() + b"\0" for name in names))
+
+    def _sized(self, body: memoryview, value: bytes) -> Reply:
+        """getxattr(2): with room 0 the caller asks how much it needs."""
+        room = k.XATTR_IN.unpack_from(body)[0]
+        if room == 0:
+            return (k.XATTR_OUT.pack(len(value), 0),)
+        if room < len(value):
+            raise OSError(errno.ERANGE, os.strerror(errno.ERANGE))
+        return (value,)
+
     # those that may wait
+
+    async def _setxattr(self, inode: int, body: memoryview) -> Reply:
+        name = k.names(body[k.XATTR_IN.size :])[0]
+        await self._ops.xattrs.set(self._ops.inodes[inode], name)
+        return NOTHING
+
+    async def _removexattr(self, inode: int, body: memoryview) -> Reply:
+        self._ops.xattrs.remove(self._ops.inodes[inode], k.names(body)[0])
+        return NOTHING
 
     async def _lookup(self, inode: int, body: memoryview) -> Reply:
         name = k.names(body)[0]
@@ -264,21 +296,25 @@ class Requests:
         return await self._list(body, plus=True)
 
     async def _list(self, body: memoryview, *, plus: bool) -> Reply:
+        """From offset 0 on "." and "..", then the entries: a listing is never empty, for the kernel holds the copy of
+        it in pages, and drops by those; a copy without any would stay."""
         number, start, room = k.READ_IN.unpack_from(body)
         directory, entries = await self._ops.entries(number, start)
         parts: list[bytes] = []
-        for place in range(start, len(entries)):
-            node = entries[place]
-            if node.parent is not directory:
-                continue
-            name = node.name.encode("utf-8", "surrogateescape")
+        for place in range(start, len(entries) + len(_DOTS)):
+            if place < len(_DOTS):
+                name, inode, kind, told = _DOTS[place], directory.inode, k.DIRENT_KINDS[Kind.DIRECTORY], None
+            else:
+                told = entries[place - len(_DOTS)]
+                if told.parent is not directory:
+                    continue
+                name, inode, kind = told.name.encode("utf-8", "surrogateescape"), told.inode, k.DIRENT_KINDS[told.kind]
             size = (k.ENTRY.size + k.ATTRIBUTES.size) * plus + k.DIRENT.size + len(name)
             padding = -size % 8
             room -= size + padding
             if room < 0:
                 break
             if plus:
-                parts.append(self._told(node, node.name))
-            kind = k.DIRENT_KINDS[node.kind]
-            parts += (k.DIRENT.pack(node.inode, place + 1, len(name), kind), name, bytes(padding))
+                parts.append(_NO_ENTRY if told is None else self._told(told, told.name))
+            parts += (k.DIRENT.pack(inode, place + 1, len(name), kind), name, bytes(padding))
         return (b"".join(parts),)

@@ -27,7 +27,10 @@ class SessionSettings:
     async_read: bool = True
     max_read_ahead: int = 1 << 20
     flags: tuple[str, ...] = ()
-    tasks: int = 64
+    tasks: int | None = None
+    """Requests that may wait at once; None: what suits the session."""
+    xattrs: bool = False
+    """Whether extended attributes are answered at all."""
 
 
 class Session(Notifier, Protocol):

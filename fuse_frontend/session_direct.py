@@ -5,7 +5,7 @@ of 1 MiB, interrupted waits, and a device read that never blocks the thread.
 
 One task at a time leads: it reads requests and answers each where it stands, as long as nothing has to be waited
 for. When a request waits, its task steps down at that moment and another one leads, so a slow remote delays nobody
-else, and what is cached costs no new task. At most ``settings.tasks`` requests wait at once; then nobody leads
+else, and what is cached costs no new task. At most ``--fuse-tasks`` requests wait at once; then nobody leads
 until one of them is answered. A request is answered exactly once. When the kernel does not want an answer any
 more (ENOENT: the caller was killed), what the answer promised is taken back.
 """
@@ -35,6 +35,8 @@ BATCH = 64
 """Requests that are answered before other tasks get a turn."""
 SPARES = 4
 """Tasks that are kept for the next request that waits."""
+TASKS = 256
+"""Requests that wait at once, unless the settings say."""
 PATIENCE = 0.2
 """Seconds after which the kernel's wish to interrupt a request is looked at again."""
 _CALM = frozenset({errno.ENOENT, errno.EINTR, errno.EAGAIN})
@@ -64,6 +66,7 @@ class DirectSession:
         """Whether some task leads, or is on its way to."""
         self._spares = trio.lowlevel.ParkingLot()
         self._waiting = 0
+        self._most = settings.tasks or TASKS
         self._scopes: dict[int, tuple[trio.CancelScope, int]] = {}
         """Requests that can be given up, with the thread that asked."""
 
@@ -114,7 +117,7 @@ class DirectSession:
     def _step_down(self) -> None:
         """The leader's request waits from here on."""
         self._waiting += 1
-        if self._waiting >= self._settings.tasks:
+        if self._waiting >= self._most:
             self._led = False
         elif self._spares:
             self._spares.unpark()

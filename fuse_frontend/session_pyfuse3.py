@@ -32,6 +32,9 @@ T = TypeVar("T")
 FAST_WAIT_VERSIONS = ("3.4.", "3.5.")
 """Releases whose request loop was read, and measured with, :func:`_fast_wait`."""
 
+TASKS = 32
+"""Requests that wait at once, unless the settings say; each has a buffer of 1 MiB."""
+
 _taken = False
 
 
@@ -74,6 +77,7 @@ class _Bridge(pyfuse3.Operations):
         self._handles = operations.handles
         self._timeout = settings.timeout
         self._direct = settings.direct_io
+        self._xattrs = settings.xattrs
         self._negative = pyfuse3.EntryAttributes()
         self._negative.st_ino = 0
         self._negative.entry_timeout = settings.timeout
@@ -171,18 +175,30 @@ class _Bridge(pyfuse3.Operations):
     async def access(self, inode: int, mode: int, ctx: Any) -> bool:
         return True  # asked only without default_permissions: everybody who may use the mount may do everything
 
+    @_answering
     async def getxattr(self, inode: int, name: bytes, ctx: Any) -> bytes:
-        # ENOSYS is remembered by the kernel, which would else ask for security.capability before every write
-        raise pyfuse3.FUSEError(errno.ENOSYS)
+        self._check_xattrs()
+        return self._ops.xattrs.get(self._ops.inodes[inode], _text(name))
 
+    @_answering
     async def listxattr(self, inode: int, ctx: Any) -> list[bytes]:
-        raise pyfuse3.FUSEError(errno.ENOSYS)
+        self._check_xattrs()
+        return [name.encode() for name in self._ops.xattrs.names(self._ops.inodes[inode])]
 
+    @_answering
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: Any) -> None:
-        raise pyfuse3.FUSEError(errno.ENOSYS)
+        self._check_xattrs()
+        await self._ops.xattrs.set(self._ops.inodes[inode], _text(name))
 
+    @_answering
     async def removexattr(self, inode: int, name: bytes, ctx: Any) -> None:
-        raise pyfuse3.FUSEError(errno.ENOSYS)
+        self._check_xattrs()
+        self._ops.xattrs.remove(self._ops.inodes[inode], _text(name))
+
+    def _check_xattrs(self) -> None:
+        """ENOSYS is remembered by the kernel, which else asks for security.capability before every write."""
+        if not self._xattrs:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     # directories
 
@@ -258,9 +274,10 @@ class Pyfuse3Session:
 
     def __init__(self, operations: Operations, settings: SessionSettings) -> None:
         global _taken
-        options = {f"fsname={settings.source.replace(',', '_')}", "subtype=portside", *settings.flags}
+        source = settings.source.replace(",", "_").encode("ascii", "replace").decode()  # pyfuse3 takes no more
+        options = {f"fsname={source}", "subtype=portside", *settings.flags}
         if settings.allow_other or settings.allow_root:
-            options.add("allow_other")
+            options.add("allow_root" if settings.allow_root else "allow_other")
         if settings.default_permissions:
             options.add("default_permissions")
         if settings.read_only:
@@ -283,7 +300,7 @@ class Pyfuse3Session:
             setattr(pyfuse3, "_wait_fuse_readable", _fast_wait(descriptors[0]))  # noqa: B010 - not in its stubs
 
     async def run(self) -> None:
-        await pyfuse3.main(max_tasks=self._settings.tasks)
+        await pyfuse3.main(max_tasks=self._settings.tasks or TASKS)
 
     def close(self) -> None:
         global _taken

@@ -28,6 +28,11 @@ def _timeout(text: str) -> float | None:
     return 1e9 if value is None else value
 
 
+def _tasks(text: str) -> int | None:
+    """``auto`` is None: what suits the session."""
+    return None if text.strip().lower() == "auto" else integer(1, 1024)(text)
+
+
 def _flags(text: str) -> tuple[str, ...]:
     words = tuple(word for word in text.split(",") if word)
     for word in words:
@@ -46,10 +51,14 @@ OPTIONS: tuple[Option, ...] = (
            _timeout, "DURATION"),
     Option("max-read-ahead", "1Mi", "How far the kernel reads ahead (raising it over 128Ki needs root)",
            lambda text: parse_size(text) or 0, "SIZE"),
+    Option("async-read", "true", "The kernel asks for several parts of a file at once", boolean, flag=True),
     Option("direct-io", "false", "The kernel keeps no file content", boolean, flag=True),
     Option("write-back-cache", "false", "The kernel gathers small writes", boolean, flag=True),
     Option("devname", "", "What df and mount show as the source; default: the remote", str, "NAME"),
     Option("fuse-flag", "", "Flags for the kernel, separated by commas, like noatime,nosuid", _flags, "FLAGS"),
+    Option("xattr", "false", "Show state as extended attributes, user.portside.*; ls -l takes longer", boolean,
+           flag=True),
     Option("fuse-session", "auto", f"How to talk to the kernel: {', '.join(SESSIONS)}", _session, "WHICH"),
-    Option("fuse-tasks", "32", "Requests in work at once (with pyfuse3, each holds 1 MiB)", integer(1, 1024), "N"),
+    Option("fuse-tasks", "auto", "Requests that wait at once; auto: 256, with pyfuse3, where each may hold 1 MiB, 32",
+           _tasks, "N"),
 )  # fmt: skip

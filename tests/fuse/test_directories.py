@@ -171,6 +171,24 @@ def test_a_listing_that_the_kernel_keeps_follows_every_door(mount: Mount, store:
     assert sorted(os.listdir(mount.path / "d")) == [*names, "i"]
 
 
+def test_an_empty_listing_that_the_kernel_keeps_follows_every_door(mount: Mount, store: Path) -> None:
+    (mount.path / "d").mkdir()
+    assert os.listdir(mount.path / "d") == []
+
+    async def elsewhere() -> None:
+        handle = await mount.vfs.create(await mount.vfs.resolve("d"), "h", OpenFlags.WRITE, exclusive=True)
+        await handle.close()
+
+    mount.run(elsewhere)
+    assert os.listdir(mount.path / "d") == ["h"]
+    assert mount.run(mount.vfs.drain) == ()
+    (mount.path / "d" / "h").unlink()
+    assert os.listdir(mount.path / "d") == []
+    (store / "d" / "i").touch()
+    mount.run(mount.vfs.refresh)
+    assert os.listdir(mount.path / "d") == ["i"]
+
+
 def test_a_file_removed_by_another_door_is_gone_at_once(mount: Mount) -> None:
     (mount.path / "f").write_bytes(b"x")
     assert (mount.path / "f").exists()
