@@ -176,9 +176,7 @@ class Remote(Protocol):
     async def stat(self, path: str) -> Entry:
         """One entry; for ``""`` the root, which must be a directory."""
 
-    def read(
-        self, path: str, span: Span, version: Version | None
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    def read(self, path: str, span: Span, version: Version | None) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The bytes of ``span``, in order, in pieces of 1 MiB or less; fewer bytes only at the end of the file.
 
         Leaving the context early ends the transfer. ``version`` is what the caller believes it reads:

@@ -337,7 +337,5 @@ async def test_the_guard_reads_on_where_it_broke() -> None:
 async def test_uploads_are_never_repeated_by_the_guard() -> None:
     async with scripted({"STOR": "421 bye"}) as server:
         with pytest.raises(Unreachable):
-            await open_remote("ftp", server.options | QUICK, "").put(
-                "f", Content(b"x"), expect=ANYTHING, mtime_ns=None
-            )
+            await open_remote("ftp", server.options | QUICK, "").put("f", Content(b"x"), expect=ANYTHING, mtime_ns=None)
         assert len(server.told("STOR")) == 1

@@ -117,9 +117,8 @@ class Faulty:
         return replace(self.inner.caps, **self.caps_changes)  # type: ignore[arg-type]
 
     async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
-        async with self._call("list", directory) as rule:
-            async with aclosing(self.inner.list(directory)) as listing:  # type: ignore[type-var]
-                entries = [entry async for entry in listing]
+        async with self._call("list", directory) as rule, aclosing(self.inner.list(directory)) as listing:  # type: ignore[type-var]
+            entries = [entry async for entry in listing]
         for number, entry in enumerate(entries):
             if rule.dies is not None and rule.before is not None and number >= rule.dies:
                 raise rule.before
