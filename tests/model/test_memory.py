@@ -1,0 +1,92 @@
+"""What the core needs of the machine: memory does not grow with the size of a file, descriptors do not leak."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from . import live
+from .scene import edit, memory, opened, settings
+
+HERE = Path(__file__).parent
+LIMIT = 64 << 20
+
+SCRIPT = """
+import os, resource, sys, trio
+from pathlib import Path
+from model.scene import folder, opened, settings
+from mountcore.handle import OpenFlags
+
+SIZE, PIECE = 2 << 30, 1 << 20
+root, cache, what = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+async def main():
+    async with opened(folder(root), settings(cache)) as vfs:
+        small = await vfs.create(vfs.root, "small", OpenFlags.WRITE, exclusive=True)
+        await small.write(0, bytes(PIECE))
+        await small.close()
+        await vfs.drain()
+        before = resident()
+        if what == "read":
+            handle = await vfs.open(await vfs.resolve("big"), OpenFlags.READ)
+            for offset in range(0, SIZE, PIECE):
+                data = handle.try_read(offset, PIECE) or await handle.read(offset, PIECE)
+                assert len(data) == PIECE
+                if offset % (512 << 20) == 0:
+                    vfs.evictor.make_room(1 << 40)
+            await handle.close()
+        else:
+            # a sparse file of 2 GiB, with data here and there, uploaded whole
+            handle = await vfs.create(vfs.root, "new", OpenFlags.WRITE, exclusive=True)
+            for offset in range(0, SIZE, 64 << 20):
+                await handle.write(offset, b"data" * 1000)
+            await handle.truncate(SIZE)
+            await handle.close()
+            assert not await vfs.drain()
+            assert (root / "new").stat().st_size == SIZE
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(max(resident(), peak) - before)
+
+trio.run(main)
+"""
+
+
+@pytest.mark.parametrize("what", ["read", "write"])
+def test_a_file_of_2_gib_takes_less_than_64_mib_of_memory(tmp_path: Path, what: str) -> None:
+    root = tmp_path / "store"
+    root.mkdir()
+    with (root / "big").open("wb") as file:
+        file.truncate(2 << 30)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(root), str(tmp_path / "cache"), what],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE.parent.parent)])},
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    (root / "new").unlink(missing_ok=True)
+    assert done.returncode == 0, done.stderr
+    grown = int(done.stdout)
+    assert grown < LIMIT, f"{grown / (1 << 20):.0f} MiB"
+
+
+@pytest.mark.trio
+async def test_thousands_of_files_leave_no_descriptor_behind(tmp_path: Path) -> None:
+    remote = memory()
+    for number in range(1500):
+        await edit(remote, f"f{number}", b"%d" % number)
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await live.read_file(vfs, "f0")
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(1500):
+            assert await live.read_file(vfs, f"f{number}") == b"%d" % number
+        assert len(os.listdir("/proc/self/fd")) - before <= 256
+        assert vfs.snapshot().open_files == 0
+        assert len(vfs.store._items) <= 257
+        before = len(os.listdir("/proc/self/fd"))
+    assert len(os.listdir("/proc/self/fd")) < before

@@ -1,0 +1,171 @@
+"""The directory cache: how long a listing is believed, and what wins over it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from mountcore.errors import Corrupt, NotFound, StorageError, TimedOut, Unreachable
+from mountcore.remotes.protocol import Kind
+from mountcore.settings import TreeSettings
+from mountcore.vfs import Change, ChangeKind
+
+from . import live
+from .scene import edit, folder, memory, opened, settings, until
+from .storage import content_of_remote
+
+pytestmark = pytest.mark.trio
+
+
+async def test_a_listing_is_believed_for_its_time_and_then_asked_for_again(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "one", b"1")
+    async with opened(remote, settings(tmp_path, tree=TreeSettings(cache_time=0.3))) as vfs:
+        assert await live.names(vfs) == {"one"}
+        await edit(remote, "two", b"2")
+        before = remote.asked("list")
+        assert await live.names(vfs) == {"one"}
+        assert remote.asked("list") == before
+        with trio.fail_after(5):
+            while await live.names(vfs) != {"one", "two"}:  # noqa: ASYNC110 - time has no event
+                await trio.sleep(0.02)
+
+
+async def test_a_name_that_is_not_listed_is_not_asked_for(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "there", b"1")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await live.names(vfs)
+        before = len(remote.log)
+        for number in range(20):
+            with pytest.raises(NotFound):
+                await vfs.resolve(f"missing{number}")
+        assert len(remote.log) == before
+
+
+async def test_many_who_list_at_once_are_one_request(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "file", b"1")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        gate = remote.gate("list", "")
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(live.names, vfs)
+            await gate.entered.wait()
+            gate.release()
+        assert remote.asked("list") == 1
+
+
+@pytest.mark.parametrize("problem", [Unreachable, TimedOut])
+async def test_a_remote_that_cannot_be_reached_empties_no_directory(
+    tmp_path: Path, problem: type[StorageError]
+) -> None:
+    remote = memory()
+    await edit(remote, "file", b"content")
+    await remote.inner.mkdir("unknown")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert await live.read_file(vfs, "file") == b"content"
+        remote.down = problem()
+        await vfs.refresh()
+        assert await live.names(vfs) == {"file", "unknown"}
+        assert await live.read_file(vfs, "file") == b"content"
+        with pytest.raises(problem):  # never listed, so there is nothing to show, and that is no empty directory
+            await live.names(vfs, "unknown")
+        with pytest.raises(problem):
+            await vfs.resolve("unknown/name")
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+async def test_a_listing_that_breaks_off_is_no_listing(tmp_path: Path, after: int) -> None:
+    remote = memory()
+    for name in "abcd":
+        await edit(remote, name, b"x")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        remote.rule("list", dies=after, before=Corrupt("", "broke off"))
+        with pytest.raises(Corrupt):
+            await live.names(vfs)
+        assert await live.names(vfs) == set("abcd")
+        await vfs.refresh()
+        remote.rule("list", dies=after, before=Corrupt("", "broke off"))
+        try:
+            assert await live.names(vfs) == set("abcd")
+        except Corrupt:
+            assert await live.names(vfs) == set("abcd")
+
+
+async def test_what_changed_outside_is_announced_and_what_did_not_is_not(tmp_path: Path) -> None:
+    remote = memory()
+    for name in ("changed", "gone", "same"):
+        await edit(remote, name, b"old")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        nodes = {name: await vfs.resolve(name) for name in ("changed", "gone", "same")}
+        told: list[Change] = []
+        vfs.subscribe(told.append)
+        await edit(remote, "changed", b"new content")
+        await remote.inner.remove("gone")
+        await edit(remote, "fresh", b"x")
+        await vfs.refresh()
+        assert await live.names(vfs) == {"changed", "same", "fresh"}
+        assert {(change.what, change.name, change.origin) for change in told} == {
+            (ChangeKind.CONTENT, "changed", None), (ChangeKind.ENTRY, "gone", None), (ChangeKind.ENTRY, "fresh", None)
+        }  # fmt: skip
+        assert await vfs.resolve("changed") is nodes["changed"], "inode numbers stay"
+        assert await vfs.resolve("same") is nodes["same"]
+        assert await live.read_file(vfs, "changed") == b"new content"
+
+
+async def test_local_changes_win_over_a_listing_that_was_made_before_them(tmp_path: Path) -> None:
+    remote = memory()
+    for name in ("removed", "renamed", "saved"):
+        await edit(remote, name, b"old")
+    async with opened(remote, settings(tmp_path)) as vfs, trio.open_nursery() as nursery:
+        await live.names(vfs)
+        parent = vfs.root
+        gate = remote.gate("list", "", after=True)
+        await vfs.refresh()
+        nursery.start_soon(live.names, vfs)
+        await gate.entered.wait()  # the remote has listed: what happens now is not in its answer
+        node = parent.children["removed"]  # type: ignore[index]
+        await remote.inner.remove("removed")
+        vfs.tree.remove(node)
+        await remote.inner.mkdir("made")
+        vfs.tree.add(parent, "made", Kind.DIRECTORY)
+        gate.release()
+        await until(lambda: parent.loading is None)
+        assert await live.names(vfs) == {"renamed", "saved", "made"}
+
+
+async def test_a_file_in_place_of_a_directory_is_found_and_the_other_way_round(tmp_path: Path) -> None:
+    remote = folder(tmp_path / "store")
+    await edit(remote, "name", b"file")
+    async with opened(remote, settings(tmp_path / "cache")) as vfs:
+        assert await live.read_file(vfs, "name") == b"file"
+        await remote.inner.remove("name")
+        await remote.inner.mkdir("name")
+        await edit(remote, "name/below", b"x")
+        await vfs.refresh()
+        assert await live.names(vfs, "name") == {"below"}
+        await remote.inner.remove("name/below")
+        await remote.inner.rmdir("name")
+        await edit(remote, "name", b"file again")
+        await vfs.refresh()
+        assert await live.read_file(vfs, "name") == b"file again"
+
+
+async def test_a_moved_directory_is_listed_as_it_is_after_a_restart(tmp_path: Path) -> None:
+    remote = memory()
+    for path in ("a", "a/s", "b", "b/s"):
+        await remote.inner.mkdir(path)
+    await edit(remote, "a/s/file", b"of a")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert await live.names(vfs, "b/s") == set()  # listed, and so saved
+        assert await live.names(vfs, "a") == {"s"}
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await live.rmdir(vfs, "b/s")
+        await live.rename(vfs, "a", "b")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert await live.names(vfs, "b/s") == {"file"}
+        assert await live.names(vfs) == {"b"}
+    assert await content_of_remote(remote.inner) == {"b": None, "b/s": None, "b/s/file": b"of a"}
