@@ -105,6 +105,8 @@ class Core:
                 remote = LimitedRemote(entry.remote, limits) if limits else entry.remote
                 async with trio.open_nursery() as nursery:
                     entry.vfs = vfs = Vfs(remote, store, listings, settings, nursery)
+                    if root is not None:
+                        await vfs.recover()
                     vfs.start(root)
                     task_status.started()
                     await trio.sleep_forever()

@@ -489,7 +489,7 @@ class Vfs:
             moved = False
             if self._stored_at_remote(node, item):
                 async with self._uncertain(parent, *[p for p in [node.parent] if p]):
-                    moved = await self._rename_at_remote(old, new, target)
+                    moved = await self._rename_at_remote(old, new, item, target)
             if moved and self.remote.caps.tags:
                 self._apply_moved(node, item, await self.remote.stat(new))
             item = item or node.item  # perhaps opened meanwhile
@@ -505,6 +505,8 @@ class Vfs:
                 self._lose(loser)
             if item is not None and item.row.path is not None:
                 self.store.publish(item, new)
+                if item.dirty:
+                    self.store.index.end_move(old)
             elif loser is not None:
                 self.store.unlink(loser)
             self.tree.move(node, parent, name)
@@ -514,7 +516,7 @@ class Vfs:
         if node.path() != path:
             raise Busy(path, "it was in conflict with the remote's version just now")
 
-    async def _rename_at_remote(self, old: str, new: str, target: Node | None) -> bool:
+    async def _rename_at_remote(self, old: str, new: str, item: Item | None, target: Node | None) -> bool:
         """Answers False when the remote turned out not to have it."""
         caps = self.remote.caps
         if caps.rename is RenameScope.NONE:
@@ -523,18 +525,38 @@ class Vfs:
             with contextlib.suppress(NotFound):
                 await self.remote.remove(new)
         try:
-            await self._ask_to_rename(old, new)
+            await self._ask_to_rename(old, new, changed=item is not None and item.dirty)
         except NotFound:
             return False
         return True
 
-    async def _ask_to_rename(self, old: str, new: str) -> None:
-        """Rename at the remote. Where its answer is lost, look what became of it: changed files follow the name."""
+    async def _ask_to_rename(self, old: str, new: str, *, changed: bool) -> None:
+        """Rename at the remote. Where its answer is lost, look what became of it: changed files follow the name.
+
+        With ``changed``, the journal knows until `Index.end_move`, which is the caller's where this returns.
+        """
+        if changed:
+            self.store.index.begin_move(old, new)
         try:
             await self.remote.rename(old, new)
         except StorageError as problem:
             if not problem.retriable or not await self._renamed(old, new):
+                if changed:
+                    self.store.index.end_move(old)
                 raise
+
+    async def recover(self) -> None:
+        """Before `start`: the last run ended while the remote renamed something; changed files follow the name."""
+        for old, new in self.store.index.moves():
+            item = self.store.peek(old)
+            below = any(found.path.startswith(old + "/") for found in self.store.dirty_items())
+            if (item is not None or below) and await self._renamed(old, new):
+                log.info("%s was being renamed to %s when the last run ended, and it was", old, new)
+                if item is not None:
+                    self.store.publish(item, new)
+                else:
+                    self.store.rename_tree(old, new)
+            self.store.index.end_move(old)
 
     async def _renamed(self, old: str, new: str) -> bool:
         try:
@@ -561,8 +583,11 @@ class Vfs:
             for item in self.store.loaded_below(old):
                 self.fetcher.stop(item)
             async with self._uncertain(parent, *[p for p in [node.parent] if p]):
-                await self._ask_to_rename(old, new)
+                changed = any(item.path.startswith(old + "/") for item in self.store.dirty_items())
+                await self._ask_to_rename(old, new, changed=changed)
             self.store.rename_tree(old, new)
+            if changed:
+                self.store.index.end_move(old)
             self.tree.move(node, parent, name)
 
     async def _remove_directory(self, node: Node) -> None:
