@@ -219,3 +219,31 @@ async def test_nothing_is_left_behind_in_the_cache_directory_by_what_was_removed
     async with opened(remote, settings(tmp_path)) as vfs:
         assert vfs.store.held == 0
     assert cache_files(tmp_path) == []
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("what", ["file", "directory"])
+@pytest.mark.parametrize("happened", [False, True], ids=["not-yet", "done"])
+async def test_a_kill_while_the_remote_renames_loses_no_change_of_what_it_renamed(
+    tmp_path: Path, what: str, happened: bool
+) -> None:
+    """A part of the file was changed here, the rest is at the remote, under the one name or the other."""
+    remote = memory()
+    cache, image = tmp_path / "cache", tmp_path / "image"
+    await remote.inner.mkdir("d")
+    await edit(remote, "d/file", b"old" * (1 << 20))
+    async with opened(remote, settings(cache)) as vfs, trio.open_nursery() as nursery:
+        await live.overwrite(vfs, "d/file", 0, b"NEW")
+        gate = remote.gate("rename", after=happened)
+        nursery.start_soon(live.rename, vfs, *{"file": ("d/file", "d/other"), "directory": ("d", "m")}[what])
+        await gate.entered.wait()
+        shutil.copytree(cache, image)  # what a kill here would leave
+        remote.down = Unreachable()
+        nursery.cancel_scope.cancel()
+    remote.down = None
+    path = {"file": "d/other", "directory": "m/file"}[what] if happened else "d/file"
+    async with opened(remote, settings(image)) as vfs:
+        assert not await vfs.drain()
+        assert await live.read_file(vfs, path) == b"NEW" + (b"old" * (1 << 20))[3:]
+    stored = await content_of_remote(remote.inner)
+    assert {name for name, data in stored.items() if data is not None} == {path}
