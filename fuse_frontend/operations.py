@@ -7,6 +7,7 @@ thread; those that can wait are ``async``.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
@@ -93,9 +94,23 @@ class Operations:
         """Where a symlink points."""
         return await self.vfs.readlink(self.inodes[inode])
 
-    async def mkdir(self, parent: int, name: str) -> Node:
-        """Make a directory. Its mode bits are the mount's, not the caller's."""
-        return await self.vfs.mkdir(self.inodes[parent], name)
+    async def symlink(self, parent: int, name: str, target: str) -> Node:
+        """Make a symbolic link; EPERM, as symlink(2) has it, where the remote has none."""
+        try:
+            return await self.vfs.symlink(self.inodes[parent], name, target)
+        except Unsupported as problem:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM)) from problem
+
+    async def mkdir(self, parent: int, name: str, mode: int) -> Node:
+        """Make a directory."""
+        return await self._with_mode(await self.vfs.mkdir(self.inodes[parent], name), mode)
+
+    async def _with_mode(self, node: Node, mode: int) -> Node:
+        """A new node has the caller's mode where the remote keeps modes, else the mount's."""
+        mode = stat.S_IMODE(mode)
+        if self.vfs.remote.caps.modes and stat.S_IMODE(self.vfs.attributes(node).mode) != mode:
+            await self.vfs.set_mode(node, mode)
+        return node
 
     async def unlink(self, parent: int, name: str) -> None:
         """Remove a file."""
@@ -126,9 +141,16 @@ class Operations:
     # attributes
 
     async def setattr(
-        self, inode: int, handle: int | None, *, size: int | None = None, mtime_ns: int | None = None
+        self,
+        inode: int,
+        handle: int | None,
+        *,
+        size: int | None = None,
+        mtime_ns: int | None = None,
+        mode: int | None = None,
     ) -> Node:
-        """Set length and modification time. Owner and mode are the mount's; setting them is accepted and not kept."""
+        """Set length, modification time, and mode where the remote keeps it; else that, and the owner, are the
+        mount's, and setting them is accepted and not kept."""
         node = self.inodes[inode]
         if size is not None:
             opened = self.handles.get(handle) if handle is not None else None
@@ -142,6 +164,8 @@ class Operations:
                 await self.vfs.truncate(node, size)
         if mtime_ns is not None:
             await self.vfs.set_mtime(node, mtime_ns)
+        if mode is not None:
+            await self.vfs.set_mode(node, stat.S_IMODE(mode))
         return node
 
     async def statfs(self) -> StatFs:
@@ -189,9 +213,15 @@ class Operations:
             self.vfs.content_changed(node)
         return Opened(self._keep(handle, flags), keep_cache=trusted and not flags & os.O_TRUNC)
 
-    async def create(self, parent: int, name: str, flags: int) -> tuple[Opened, Node]:
+    async def create(self, parent: int, name: str, flags: int, mode: int) -> tuple[Opened, Node]:
         """Make and open a file."""
         handle = await self.vfs.create(self.inodes[parent], name, self._flags(flags), exclusive=bool(flags & os.O_EXCL))
+        if handle.node.version is None:  # it was made just now, or by somebody who is as new
+            try:
+                await self._with_mode(handle.node, mode)
+            except BaseException:
+                await handle.close()
+                raise
         return Opened(self._keep(handle, flags), keep_cache=False), handle.node
 
     async def mknod(self, parent: int, name: str, mode: int) -> Node:
@@ -203,7 +233,7 @@ class Operations:
             await handle.flush()
         finally:
             await handle.close()
-        return handle.node
+        return await self._with_mode(handle.node, mode)
 
     def try_write(self, number: int, offset: int, data: bytes | memoryview) -> int | None:
         """Write at once; None when something has to be waited for, or decided: use `write`."""

@@ -48,6 +48,7 @@ class Requests:
             k.Op.LOOKUP: self._lookup,
             k.Op.SETATTR: self._setattr,
             k.Op.READLINK: self._readlink,
+            k.Op.SYMLINK: self._symlink,
             k.Op.MKNOD: self._mknod,
             k.Op.MKDIR: self._mkdir,
             k.Op.UNLINK: self._unlink,
@@ -82,7 +83,7 @@ class Requests:
 
     async def take_back(self, code: int, reply: Reply) -> None:
         """The caller is gone: nobody will close what it was going to get, or forget what it was told."""
-        if code in (k.Op.LOOKUP, k.Op.MKNOD, k.Op.MKDIR, k.Op.CREATE):
+        if code in (k.Op.LOOKUP, k.Op.MKNOD, k.Op.MKDIR, k.Op.SYMLINK, k.Op.CREATE):
             self._ops.forget(k.ENTRY.unpack_from(reply[0])[0], 1)
         if code in (k.Op.OPEN, k.Op.CREATE):
             await self._ops.release(k.OPEN_OUT.unpack(reply[-1])[0])
@@ -200,7 +201,7 @@ class Requests:
             return self._absent(name)
 
     async def _setattr(self, inode: int, body: memoryview) -> Reply:
-        valid, _, handle, size, _, _, mtime, _, _, mtime_ns, *_ = k.SETATTR_IN.unpack_from(body)
+        valid, _, handle, size, _, _, mtime, _, _, mtime_ns, _, mode, *_ = k.SETATTR_IN.unpack_from(body)
         times = None
         if valid & k.SetattrValid.MTIME_NOW:
             times = time.time_ns()
@@ -211,6 +212,7 @@ class Requests:
             handle if valid & k.SetattrValid.HANDLE else None,
             size=size if valid & k.SetattrValid.SIZE else None,
             mtime_ns=times,
+            mode=mode if valid & k.SetattrValid.MODE else None,
         )
         return self._attr_out(node)
 
@@ -223,8 +225,13 @@ class Requests:
         return (self._told(await self._ops.mknod(inode, name, mode), name),)
 
     async def _mkdir(self, inode: int, body: memoryview) -> Reply:
+        mode = k.MKDIR_IN.unpack_from(body)[0]
         name = k.names(body[k.MKDIR_IN.size :])[0]
-        return (self._told(await self._ops.mkdir(inode, name), name),)
+        return (self._told(await self._ops.mkdir(inode, name, mode), name),)
+
+    async def _symlink(self, inode: int, body: memoryview) -> Reply:
+        name, target = k.names(body)
+        return (self._told(await self._ops.symlink(inode, name, target), name),)
 
     async def _unlink(self, inode: int, body: memoryview) -> Reply:
         await self._ops.unlink(inode, k.names(body)[0])
@@ -250,9 +257,9 @@ class Requests:
         return (self._opened(await self._ops.open(inode, k.OPEN_IN.unpack_from(body)[0])),)
 
     async def _create(self, inode: int, body: memoryview) -> Reply:
-        flags = k.CREATE_IN.unpack_from(body)[0]
+        flags, mode, *_ = k.CREATE_IN.unpack_from(body)
         name = k.names(body[k.CREATE_IN.size :])[0]
-        opened, node = await self._ops.create(inode, name, flags)
+        opened, node = await self._ops.create(inode, name, flags, mode)
         return (self._told(node, name), self._opened(opened))
 
     async def _read(self, inode: int, body: memoryview) -> Reply:

@@ -180,7 +180,7 @@ class DirectSession:
                 self._answer(unique, reply)
                 return None
         if code not in self._requests.handlers:
-            self._refuse(unique, errno.EPERM if code in (k.Op.SYMLINK, k.Op.LINK) else errno.ENOSYS)
+            self._refuse(unique, errno.EPERM if code == k.Op.LINK else errno.ENOSYS)
             return None
         return self._work(code, unique, inode, body, thread)
 

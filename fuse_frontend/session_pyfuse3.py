@@ -128,6 +128,7 @@ class _Bridge(pyfuse3.Operations):
             fh,
             size=attr.st_size if fields.update_size else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            mode=attr.st_mode if fields.update_mode else None,
         )
         return self._entry(node)
 
@@ -141,7 +142,7 @@ class _Bridge(pyfuse3.Operations):
 
     @_answering
     async def mkdir(self, parent: int, name: bytes, mode: int, ctx: Any) -> Any:
-        return self._told(await self._ops.mkdir(parent, _text(name)), _text(name))
+        return self._told(await self._ops.mkdir(parent, _text(name), mode), _text(name))
 
     @_answering
     async def unlink(self, parent: int, name: bytes, ctx: Any) -> None:
@@ -155,8 +156,9 @@ class _Bridge(pyfuse3.Operations):
     async def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int, ctx: Any) -> None:
         await self._ops.rename(parent, _text(name), new_parent, _text(new_name), flags)
 
+    @_answering
     async def symlink(self, parent: int, name: bytes, target: bytes, ctx: Any) -> Any:
-        raise pyfuse3.FUSEError(errno.EPERM)  # symlink(2): the file system does not support symbolic links
+        return self._told(await self._ops.symlink(parent, _text(name), _text(target)), _text(name))
 
     async def link(self, inode: int, new_parent: int, new_name: bytes, ctx: Any) -> Any:
         raise pyfuse3.FUSEError(errno.EPERM)  # link(2): the file system does not support hard links
@@ -237,7 +239,7 @@ class _Bridge(pyfuse3.Operations):
 
     @_answering
     async def create(self, parent: int, name: bytes, mode: int, flags: int, ctx: Any) -> Any:
-        opened, node = await self._ops.create(parent, _text(name), flags)
+        opened, node = await self._ops.create(parent, _text(name), flags, mode)
         return self._info(opened.handle, opened.keep_cache), self._told(node, _text(name))
 
     async def read(self, fh: int, offset: int, size: int) -> bytes:

@@ -91,6 +91,22 @@ def test_symbolic_links_of_the_storage_are_followed(mount: Mount, store: Path) -
     assert (mount.path / "link").read_text() == "pointed at"
 
 
+def test_symbolic_links_and_modes_are_kept_where_the_storage_keeps_them(mount: Mount, store: Path) -> None:
+    (mount.path / "script").write_text("#!/bin/sh\nexit 7\n")
+    (mount.path / "script").chmod(0o750)
+    (mount.path / "link").symlink_to("script")
+    (mount.path / "private").mkdir(0o700)
+    with open(os.open(mount.path / "secret", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+        file.write("x")
+    assert subprocess.run([mount.path / "link"], check=False).returncode == 7
+    assert mount.run(mount.vfs.drain) == ()
+    for place in (store, mount.path):
+        assert os.readlink(place / "link") == "script"
+        for name, mode in {"script": 0o750, "private": 0o700, "secret": 0o600}.items():
+            # at the storage it is set after the upload, which is what drain waits for
+            eventually(lambda path=place / name, mode=mode: path.stat().st_mode & 0o777 == mode)
+
+
 # what comes in by another door, although the kernel was given five minutes
 
 
@@ -105,7 +121,7 @@ def put(mount: Mount, name: str, content: bytes) -> None:
     mount.run(publish)
 
 
-def eventually(question: Callable[[], bool]) -> None:
+def eventually(question: Callable[..., bool]) -> None:
     """The kernel is told from a thread: soon, not before the other door's reply."""
     import threading
 
