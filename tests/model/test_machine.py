@@ -30,7 +30,7 @@ from .faulty import Faulty
 from .live import LiveCore
 from .storage import Content, content_of_remote
 
-EXAMPLES = int(os.environ.get("PORTSIDE_MACHINE_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("PORTSIDE_MACHINE_EXAMPLES", "120"))
 STEPS = 50
 RATE = 50.0
 KIB = 1 << 10
