@@ -17,7 +17,7 @@ from mountcore.remotes.memory import Memory
 from mountcore.remotes.registry import open_remote
 from mountcore.settings import CacheSettings, VfsSettings
 
-from .doors import Ability, Door, FtpDoor, MountDoor, VfsDoor, walk
+from .doors import Ability, Door, FtpDoor, MountDoor, VfsDoor, forget_everything, walk
 
 NEVER = 3600.0
 """Seconds: nothing is uploaded before the test drains."""
@@ -61,7 +61,7 @@ def mount_over_a_folder(stack: ExitStack, place: Path) -> Door:
         str(mount.path),
         lambda base: content_of_folder(place / "store" / base),
         drain,
-        lambda: mount.run(mount.vfs.refresh),
+        lambda: mount.run(forget_everything, mount.vfs),
     )
 
 
@@ -83,7 +83,7 @@ def ftp_over_a_folder(stack: ExitStack, place: Path) -> Door:
         client,
         lambda base: content_of_folder(place / "store" / base),
         drain,
-        lambda: served.run(served.vfs.refresh),  # type: ignore[union-attr]
+        lambda: served.run(forget_everything, served.vfs),
     )
 
 

@@ -111,13 +111,19 @@ class Door(Protocol):
         """The block must fail, with this errno or what stands for it at this door."""
 
     def forget(self) -> None:
-        """Believe nothing about the remote any more: what is shown next comes from there."""
+        """Believe no listing and hold no clean byte any more: what is shown next comes from the storage."""
 
     def drain(self) -> None:
         """Upload everything; fails if anything is left."""
 
     def stored(self) -> Content:
         """What the storage holds below ``base``, not asked through this door."""
+
+
+async def forget_everything(vfs: Vfs) -> None:
+    """No listing is believed, and nothing that can be fetched again is kept."""
+    await vfs.refresh()
+    vfs.evictor.make_room(1 << 60)
 
 
 def walk(door: Door, directory: str = "") -> Content:
@@ -216,7 +222,7 @@ class VfsDoor:
         assert caught.value.errno == code, f"{caught.value!r} instead of {errno.errorcode[code]}"
 
     def forget(self) -> None:
-        self.core.call(self.vfs.refresh)
+        self.core.call(forget_everything, self.vfs)
 
     def drain(self) -> None:
         left = self.core.call(self.vfs.drain)

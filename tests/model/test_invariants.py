@@ -395,6 +395,9 @@ async def main():
         await live.remove(vfs, "gone")
         await live.append(vfs, "renamed", b"S")
         await live.rename(vfs, "renamed", "other")
+        handle = await vfs.create(vfs.root, "closed alone", OpenFlags.WRITE, exclusive=True)
+        await handle.write(0, b"c" * 5000)
+        await handle.close()
         handle = await vfs.create(vfs.root, "synced", OpenFlags.WRITE, exclusive=True)
         await handle.write(0, b"s" * 5000)
         await handle.fsync()
@@ -407,14 +410,16 @@ trio.run(main)
     expected = bytearray(b"0123456789" * 300_000 + b"at the end")
     expected[1_000_000:1_000_013] = b"in the middle"
     async with opened(remote, settings(cache)) as vfs:
-        assert await live.names(vfs) == {"new", "stored", "other", "synced"}
+        assert await live.names(vfs) == {"new", "stored", "other", "closed alone", "synced"}
         assert await live.read_file(vfs, "stored") == expected
         assert not await vfs.drain()
     stored = content_of_folder(root)
     synced = stored.pop("synced")
     assert synced is not None
     assert synced[:5000] == b"s" * 5000
-    assert stored == {"new": b"n" * 3_000_000, "stored": bytes(expected), "other": b"R" * 100 + b"S"}
+    assert stored == {
+        "new": b"n" * 3_000_000, "stored": bytes(expected), "other": b"R" * 100 + b"S", "closed alone": b"c" * 5000
+    }  # fmt: skip
 
 
 @pytest.mark.trio
