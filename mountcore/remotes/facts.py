@@ -30,7 +30,7 @@ _FTP_OPTIONS = (
     RemoteOption("connect_timeout", "Give up connecting after this long", "1m"),
     RemoteOption("timeout", "Give up on a server that sends or takes nothing for this long", "1m"),
     RemoteOption("idle_timeout", "Close a connection that is unused for this long; 0: never", "1m"),
-    RemoteOption("close_timeout", "Wait this long for the answer to a download cut short", "1m"),
+    RemoteOption("close_timeout", "Wait this long for the answer to a download cut short, then log in anew", "1s"),
     RemoteOption("shut_timeout", "Wait this long for the answer to a finished transfer", "1m"),
     RemoteOption("socks_proxy", "SOCKS 5 proxy: [user:password@]host[:port]"),
     RemoteOption("http_proxy", "HTTP CONNECT proxy: http://[user:password@]host[:port]"),

@@ -51,7 +51,7 @@ class Place:
 
     @property
     def _patience(self) -> dict[str, str]:
-        return {"timeout": "10s", "shut_timeout": "10s", "close_timeout": "10s"} if self.server else {}
+        return {"timeout": "10s", "shut_timeout": "10s"} if self.server else {}
 
     def make(self, path: str, content: bytes = b"", mtime: float | None = None) -> Path:
         """Put a file there behind the remote's back."""

@@ -18,7 +18,8 @@ from mountcore.errors import (
 from mountcore.remotes.partials import partial_name
 from mountcore.remotes.protocol import Kind, Remote, RenameScope
 
-pytestmark = pytest.mark.trio
+# names do not depend on TLS, and log-ins over TLS are slow
+pytestmark = [pytest.mark.trio, pytest.mark.parametrize("place", [*OWN, *PLAIN], indirect=True)]
 
 ODD_NAMES = [
     "with space",
@@ -215,7 +216,6 @@ REFUSED = {("pure-ftpd", "back\\slash"): "BackSlash", ("proftpd", "[a]*?{b}"): "
 """Names that a server itself refuses, and the word of the ``encoding`` option that stores them all the same."""
 
 
-@pytest.mark.parametrize("place", [*OWN, *PLAIN], indirect=True)
 @pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
 async def test_odd_names(place: Place, remote: Remote, name: str) -> None:
     word = next((REFUSED[server, bad] for server, bad in REFUSED if place.name.startswith(server) and bad == name), "")

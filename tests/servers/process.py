@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -17,6 +16,8 @@ from typing import IO
 from .install import PREFIX
 
 START_WITHIN = 20.0
+_KEEPER = '("$@" </dev/null; kill -TERM $$) & read -r _; kill -KILL 0'
+"""Runs the server and ends with it; kills all of it when our end of the pipe closes, also because we were killed."""
 
 
 class ServerMissing(Exception):
@@ -55,8 +56,8 @@ class ServerProcess:
         sink: IO[bytes]
         with self._log.open("ab") as sink:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
-                preexec_fn=_die_with_parent,
+                ["sh", "-c", _KEEPER, "keeper", *self._command],
+                stdin=subprocess.PIPE, stdout=sink, stderr=sink, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + START_WITHIN
         while not self._answers():
@@ -70,17 +71,13 @@ class ServerProcess:
     def stop(self) -> None:
         """Kill it, with the sessions it has forked."""
         process, self._process = self._process, None
-        if process is not None:
-            for child in _descendants(process.pid):
-                _kill(child)
-            process.kill()
+        if process is not None and process.stdin is not None:
+            sessions = _descendants(process.pid)  # vsftpd gives each a process group of its own
+            process.stdin.close()
             process.wait()
-
-    @property
-    def pid(self) -> int:
-        """The main process."""
-        assert self._process is not None
-        return self._process.pid
+            for pid in sessions:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _said(self) -> str:
         return self._log.read_text(errors="replace")[-2000:]
@@ -98,21 +95,7 @@ class ServerProcess:
 
 def _descendants(pid: int) -> list[int]:
     found: list[int] = []
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return found
-    for child in map(int, children):
-        found += [*_descendants(child), child]
+    with suppress(OSError):
+        for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+            found += [*_descendants(child), child]
     return found
-
-
-def _die_with_parent() -> None:
-    """A test run that is killed leaves no servers behind: PR_SET_PDEATHSIG, prctl(2). The parent is the *thread*
-    that starts the server: a worker thread would take it along when it ends."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)

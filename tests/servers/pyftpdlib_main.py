@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
 from pyftpdlib.authorizers import DummyAuthorizer
+from pyftpdlib.filesystems import AbstractedFS
 from pyftpdlib.handlers import FTPHandler, TLS_FTPHandler
 from pyftpdlib.servers import FTPServer
+
+
+class _Filesystem(AbstractedFS):  # type: ignore[misc]
+    def chdir(self, path: str) -> None:
+        """Without changing the process's own directory: once that is deleted, pyftpdlib fails every CWD."""
+        os.scandir(path).close()
+        self.cwd = self.fs2ftp(path)
 
 
 def main(config: dict[str, Any]) -> None:
@@ -18,6 +27,7 @@ def main(config: dict[str, Any]) -> None:
     base = TLS_FTPHandler if config.get("certificate") else FTPHandler
     handler = type("Handler", (base,), {})
     handler.authorizer = authorizer
+    handler.abstracted_fs = _Filesystem
     handler.timeout = 600
     handler.use_sendfile = False
     if config.get("certificate"):

@@ -331,9 +331,12 @@ class Data:
         return reply
 
     async def abandon(self) -> None:
-        """End a download early. The server says 426, 451 or even 226; a silent one loses the connection."""
+        """End a download early. The server says 426, 451, 550, even 226, or 150 and no more (pure-ftpd); a silent
+        one loses the connection."""
         close_now(self._stream)
+        connection = self._connection
         try:
-            await self._connection.reply(self._options.close_timeout)
+            reply = await connection.reply(self._options.close_timeout)
+            connection.settled = connection.settled or reply.code == 150
         except (Unreachable, TimedOut, Corrupt):
-            self._connection.close()
+            connection.close()

@@ -57,7 +57,8 @@ class FtpOptions:
     check_upload: bool = True
     connections: int = DEFAULT_CONNECTIONS
     idle_timeout: float | None = 60.0
-    close_timeout: float = 60.0
+    close_timeout: float = 1.0
+    """Far less than rclone's minute: pure-ftpd over TLS may never answer, and a new login costs less."""
     shut_timeout: float = 60.0
     connect_timeout: float = 60.0
     timeout: float = 60.0
@@ -128,7 +129,7 @@ def parse(values: dict[str, str]) -> FtpOptions:
         check_upload=not _flag(values, "no_check_upload"),
         connections=concurrency or DEFAULT_CONNECTIONS,
         idle_timeout=_duration(values, "idle_timeout", 60.0) or None,
-        close_timeout=_duration(values, "close_timeout", 60.0),
+        close_timeout=_duration(values, "close_timeout", 1.0),
         shut_timeout=_duration(values, "shut_timeout", 60.0),
         connect_timeout=_duration(values, "connect_timeout", 60.0),
         timeout=_duration(values, "timeout", 60.0),
