@@ -86,7 +86,9 @@ def name_it_one_again(root: Path, shown: Content, files: Files) -> Content:
 def replay(ledger: Path, files: Files) -> list[object] | None:
     """Apply everything that returned; answers the operation that was under way, if one was."""
     pending: list[object] | None = None
-    for line in ledger.read_text().splitlines():
+    for line in ledger.read_text().splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break  # killed while it was written down: an operation that has not begun, or has not returned
         match json.loads(line):
             case ["begin", *operation]:
                 assert pending is None
