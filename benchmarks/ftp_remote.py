@@ -1,0 +1,208 @@
+"""portside's FTP remote beside rclone's, against the same server, in one run.
+
+``python -m benchmarks.ftp_remote [--server vsftpd] [--tls explicit] [--rounds 3] [--size 256] [--files 1000]``
+
+Each round runs both, one after the other, on fresh copies; the table shows medians and their ratio (over 1:
+portside is faster). rclone runs as its own process and pays its start (about 0.1 s), as its users do; it is
+given the same number of connections.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import trio
+
+from mountcore.remotes.protocol import ANYTHING, Entry, Kind, Remote, Span
+from mountcore.remotes.registry import open_remote
+from tests.servers import FtpServer, Tls, proftpd, pure_ftpd, pyftpdlib, vsftpd
+from tests.servers.ftp import ACCOUNT
+from tests.servers.process import find_program
+
+STARTERS = {"vsftpd": vsftpd, "proftpd": proftpd, "pure-ftpd": pure_ftpd, "pyftpdlib": pyftpdlib}
+CONNECTIONS = 4
+MIB = 1 << 20
+
+
+class FileSource:
+    """A local file to upload."""
+
+    def __init__(self, path: Path) -> None:
+        self.size = path.stat().st_size
+        self.mtime_ns = path.stat().st_mtime_ns
+        self._fd = os.open(path, os.O_RDONLY)
+
+    def pread(self, length: int, offset: int) -> bytes:
+        return os.pread(self._fd, length, offset)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+async def _in_parallel(jobs: list[Callable[[], Awaitable[None]]]) -> None:
+    queue = iter(jobs)
+
+    async def work() -> None:
+        for job in queue:
+            await job()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(CONNECTIONS):
+            nursery.start_soon(work)
+
+
+async def download(remote: Remote, folder: str, target: Path) -> None:
+    """All files of a remote folder."""
+
+    async def one(entry: Entry) -> None:
+        with (target / entry.name).open("wb", buffering=0) as sink:
+            async with remote.read(f"{folder}/{entry.name}", Span(0, entry.size), entry.version) as pieces:
+                async for piece in pieces:
+                    sink.write(piece)
+
+    found = [entry async for entry in remote.list(folder)]
+    await _in_parallel([lambda e=entry: one(e) for entry in found])  # type: ignore[misc]
+
+
+async def upload(remote: Remote, source: Path, folder: str) -> None:
+    """All files of a local folder, with their times."""
+
+    async def one(path: Path) -> None:
+        content = FileSource(path)
+        await remote.put(f"{folder}/{path.name}", content, expect=ANYTHING, mtime_ns=content.mtime_ns)
+        content.close()
+
+    paths = list(source.iterdir())  # noqa: ASYNC240 - nothing else runs here
+    await _in_parallel([lambda p=path: one(p) for path in paths])  # type: ignore[misc]
+
+
+async def count(remote: Remote) -> int:
+    """All entries of a deep tree."""
+    total, waiting = 0, ["tree"]
+
+    async def one(directory: str) -> None:
+        nonlocal total
+        async for entry in remote.list(directory):
+            total += 1
+            if entry.kind is Kind.DIRECTORY:
+                waiting.append(f"{directory}/{entry.name}")
+
+    while waiting:
+        level, waiting[:] = list(waiting), []
+        await _in_parallel([lambda d=directory: one(d) for directory in level])  # type: ignore[misc]
+    return total
+
+
+def rclone(server: FtpServer, config: Path, *arguments: str) -> None:
+    """Run rclone with a remote called ``srv``."""
+    subprocess.run(
+        [find_program("rclone"), "--config", str(config), f"--transfers={CONNECTIONS}", f"--checkers={CONNECTIONS}",
+         "--ignore-times", *arguments],
+        check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _rclone_config(server: FtpServer, path: Path) -> Path:
+    obscured = subprocess.run(
+        [find_program("rclone"), "obscure", "-"], input=server.password.encode(), capture_output=True, check=True
+    )
+    lines = ["[srv]", "type = ftp", f"host = {server.host}", f"port = {server.port}", f"user = {server.user}",
+             f"pass = {obscured.stdout.decode().strip()}", "no_check_certificate = true"]  # fmt: skip
+    if server.tls is not Tls.NONE:
+        lines.append("explicit_tls = true" if server.tls is Tls.EXPLICIT else "tls = true")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def _prepare(server: FtpServer, size: int, files: int) -> None:
+    (server.root / "big").mkdir()
+    with (server.root / "big/file").open("wb") as sink:
+        block = os.urandom(MIB)
+        for _ in range(size):
+            sink.write(block)
+    (server.root / "small").mkdir()
+    for number in range(files):
+        (server.root / f"small/file{number}").write_bytes(os.urandom(4096))
+    for a in range(6):
+        for b in range(6):
+            folder = server.root / f"tree/{a}/{b}"
+            folder.mkdir(parents=True)
+            for c in range(25):
+                (folder / f"f{c}").write_bytes(b"x")
+    shutil.chown(server.root, ACCOUNT, ACCOUNT)
+    for path in server.root.rglob("*"):
+        shutil.chown(path, ACCOUNT, ACCOUNT)
+
+
+def _timed(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+Seconds = dict[str, list[tuple[float, float]]]
+
+
+def measure(server: FtpServer, rounds: int, size: int, files: int, scratch: Path) -> Seconds:
+    """Seconds of portside and rclone by task, one pair a round."""
+    _prepare(server, size, files)
+    config = _rclone_config(server, scratch / "rclone.conf")
+    found: dict[str, list[tuple[float, float]]] = {}
+
+    async def with_remote(task: Callable[[Remote], Awaitable[object]]) -> None:
+        remote = open_remote("ftp", server.options | {"concurrency": str(CONNECTIONS + 1)}, "")
+        await task(remote)
+        await remote.aclose()
+
+    def pair(name: str, ours: Callable[[Remote], Awaitable[object]], theirs: list[str]) -> None:
+        mine = _timed(lambda: trio.run(with_remote, ours))
+        found.setdefault(name, []).append((mine, _timed(lambda: rclone(server, config, *theirs))))
+
+    for number in range(rounds):
+        for kind, label in (("big", f"{size} MiB file"), ("small", f"{files} files of 4 KiB")):
+            mine, others = scratch / f"mine-{kind}-{number}", scratch / f"others-{kind}-{number}"
+            for folder in (mine, others, server.root / mine.name, server.root / others.name):
+                folder.mkdir()  # rclone starts over if the folder that it uploads to is missing
+                shutil.chown(folder, ACCOUNT, ACCOUNT)
+            pair(f"{label}, down", lambda r, k=kind, t=mine: download(r, k, t),  # type: ignore[misc]
+                 ["copy", f"srv:{kind}", str(others)])  # fmt: skip
+            pair(f"{label}, up", lambda r, k=kind, t=mine, n=number: upload(r, t, f"mine-{k}-{n}"),  # type: ignore[misc]
+                 ["copy", str(others), f"srv:others-{kind}-{number}"])  # fmt: skip
+            same = sorted(p.name for p in mine.iterdir()) == sorted(p.name for p in others.iterdir())
+            assert same, "the two did different work"
+            shutil.rmtree(mine)
+            shutil.rmtree(others)
+            for folder in server.root.glob(f"*-{kind}-{number}"):
+                shutil.rmtree(folder)
+        pair("listing 942 entries in 43 folders", count, ["lsf", "-R", "srv:tree"])
+    return found
+
+
+def main() -> None:
+    """Run and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", choices=STARTERS, default="vsftpd")
+    parser.add_argument("--tls", choices=[tls.value for tls in Tls], default="none")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", type=int, default=256, help="MiB")
+    parser.add_argument("--files", type=int, default=1000)
+    given = parser.parse_args()
+    with STARTERS[given.server](tls=Tls(given.tls)) as server:
+        scratch = server.root.parent / "scratch"
+        scratch.mkdir()
+        found = measure(server, given.rounds, given.size, given.files, scratch)
+    print(f"{given.server}, TLS {given.tls}, medians of {given.rounds}, load {os.getloadavg()[0]:.1f}")
+    for name, pairs in found.items():
+        ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
+        print(f"{name:36} portside {ours:7.2f} s   rclone {theirs:7.2f} s   ratio {theirs / ours:5.2f}")
+
+
+if __name__ == "__main__":
+    main()
