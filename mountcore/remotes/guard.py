@@ -1,9 +1,9 @@
 """Patience with storage that fails now and then: a remote around a remote. Adapters of network storage use it.
 
 Tried again, with exponential back-off, when the error says that this can help (``retriable``): what changes
-nothing, so `list` (until its first entry is out), `stat`, `usage`, and `read`, which goes on where it broke
-off. Never tried again here: changes. Whether one was made before the connection broke is for the caller to
-find out, and uploads have their own patience in the write-back queue.
+nothing, so `list` (until its first entry is out), `stat`, `usage`, `hash` and their like, and `read`, which goes
+on where it broke off. Never tried again here: changes. Whether one was made before the connection broke is for the
+caller to find out, and uploads have their own patience in the write-back queue.
 
 A call gives up after `Patience.tries` tries in a row without progress, with the last error.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar, cast, final
@@ -20,7 +20,8 @@ from typing import TypeVar, cast, final
 import trio
 
 from ..errors import NoSpace, Quota, StorageError
-from .protocol import Capabilities, Entry, Expect, Remote, Source, Span, Usage, Version
+from .around import Around
+from .protocol import Changes, Entry, Remote, Span, Usage, Version
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -41,29 +42,18 @@ class Patience:
 
 
 @final
-class Guard:
+class Guard(Around):
     """A remote that is asked again. See :class:`~mountcore.remotes.protocol.Remote`."""
 
     def __init__(self, inner: Remote, patience: Patience | None = None) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._patience = patience or Patience()
-
-    def __repr__(self) -> str:
-        return repr(self._inner)
-
-    @property
-    def identity(self) -> str:
-        return self._inner.identity
-
-    @property
-    def caps(self) -> Capabilities:
-        return self._inner.caps
 
     async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
         failures = 0
         while True:
             started = False
-            entries = cast(AsyncGenerator[Entry, None], self._inner.list(directory))
+            entries = cast(AsyncGenerator[Entry, None], self.inner.list(directory))
             try:
                 async with aclosing(entries):
                     async for entry in entries:
@@ -77,45 +67,27 @@ class Guard:
                 await self._wait(failures, problem)
 
     async def stat(self, path: str) -> Entry:
-        return await self._again(lambda: self._inner.stat(path))
+        return await self._again(lambda: self.inner.stat(path))
 
     @asynccontextmanager
     async def read(self, path: str, span: Span, version: Version | None) -> AsyncIterator[AsyncIterator[bytes]]:
         async with AsyncExitStack() as held:
-            reading = _Reading(self._inner, path, span, version)
+            reading = _Reading(self.inner, path, span, version)
             await self._again(lambda: reading.open(held))
             async with aclosing(self._pieces(reading, held)) as pieces:
                 yield pieces
 
-    async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
-        return await self._inner.put(path, source, expect=expect, mtime_ns=mtime_ns)
-
-    async def remove(self, path: str) -> None:
-        await self._inner.remove(path)
-
-    async def mkdir(self, path: str) -> None:
-        await self._inner.mkdir(path)
-
-    async def rmdir(self, path: str) -> None:
-        await self._inner.rmdir(path)
-
-    async def rename(self, source: str, target: str) -> None:
-        await self._inner.rename(source, target)
-
-    async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
-        return await self._inner.set_mtime(path, mtime_ns)
-
-    async def symlink(self, path: str, target: str) -> Entry:
-        return await self._inner.symlink(path, target)
-
-    async def set_mode(self, path: str, mode: int) -> Entry:
-        return await self._inner.set_mode(path, mode)
-
     async def usage(self) -> Usage:
-        return await self._again(self._inner.usage)
+        return await self._again(self.inner.usage)
 
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+    async def hash(self, path: str, algorithm: str) -> str:
+        return await self._again(lambda: self.inner.hash(path, algorithm))
+
+    async def attributes(self, path: str) -> Mapping[str, bytes]:
+        return await self._again(lambda: self.inner.attributes(path))
+
+    async def changes(self, cursor: str | None) -> Changes:
+        return await self._again(lambda: self.inner.changes(cursor))
 
     async def _pieces(self, reading: _Reading, held: AsyncExitStack) -> AsyncGenerator[bytes, None]:
         failures = 0

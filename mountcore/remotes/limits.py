@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import final
 
 import trio
 
-from .protocol import Capabilities, Entry, Expect, Remote, Source, Span, Usage, Version
+from .around import Around
+from .protocol import Changes, Entry, Expect, Remote, Source, Span, Usage, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,38 +68,30 @@ class _MeteredSource:
 
 
 @final
-class LimitedRemote:
+class LimitedRemote(Around):
     """A remote that keeps within its limits. See :class:`~mountcore.remotes.protocol.Remote`."""
 
     def __init__(self, inner: Remote, limits: Limits) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._up, self._down = Meter(limits.upload), Meter(limits.download)
         self._requests = Meter(limits.requests)
-
-    @property
-    def identity(self) -> str:
-        return self._inner.identity
-
-    @property
-    def caps(self) -> Capabilities:
-        return self._inner.caps
 
     async def _request(self) -> None:
         await trio.sleep(self._requests.take(1))
 
     async def list(self, directory: str) -> AsyncIterator[Entry]:
         await self._request()
-        async for entry in self._inner.list(directory):
+        async for entry in self.inner.list(directory):
             yield entry
 
     async def stat(self, path: str) -> Entry:
         await self._request()
-        return await self._inner.stat(path)
+        return await self.inner.stat(path)
 
     @asynccontextmanager
     async def read(self, path: str, span: Span, version: Version | None) -> AsyncIterator[AsyncIterator[bytes]]:
         await self._request()
-        async with self._inner.read(path, span, version) as body:
+        async with self.inner.read(path, span, version) as body:
             yield self._metered(body)
 
     async def _metered(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -108,39 +101,73 @@ class LimitedRemote:
 
     async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
         await self._request()
-        return await self._inner.put(path, _MeteredSource(source, self._up), expect=expect, mtime_ns=mtime_ns)
+        return await self.inner.put(path, _MeteredSource(source, self._up), expect=expect, mtime_ns=mtime_ns)
 
     async def remove(self, path: str) -> None:
         await self._request()
-        await self._inner.remove(path)
+        await self.inner.remove(path)
 
     async def mkdir(self, path: str) -> None:
         await self._request()
-        await self._inner.mkdir(path)
+        await self.inner.mkdir(path)
 
     async def rmdir(self, path: str) -> None:
         await self._request()
-        await self._inner.rmdir(path)
+        await self.inner.rmdir(path)
 
     async def rename(self, source: str, target: str) -> None:
         await self._request()
-        await self._inner.rename(source, target)
+        await self.inner.rename(source, target)
 
     async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
         await self._request()
-        return await self._inner.set_mtime(path, mtime_ns)
+        return await self.inner.set_mtime(path, mtime_ns)
 
     async def symlink(self, path: str, target: str) -> Entry:
         await self._request()
-        return await self._inner.symlink(path, target)
+        return await self.inner.symlink(path, target)
 
     async def set_mode(self, path: str, mode: int) -> Entry:
         await self._request()
-        return await self._inner.set_mode(path, mode)
+        return await self.inner.set_mode(path, mode)
 
     async def usage(self) -> Usage:
         await self._request()
-        return await self._inner.usage()
+        return await self.inner.usage()
 
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+    async def set_owner(self, path: str, uid: int | None, gid: int | None) -> Entry:
+        await self._request()
+        return await self.inner.set_owner(path, uid, gid)
+
+    async def hard_link(self, source: str, target: str) -> Entry:
+        await self._request()
+        return await self.inner.hard_link(source, target)
+
+    async def attributes(self, path: str) -> Mapping[str, bytes]:
+        await self._request()
+        return await self.inner.attributes(path)
+
+    async def set_attribute(self, path: str, name: str, value: bytes | None) -> None:
+        await self._request()
+        await self.inner.set_attribute(path, name, value)
+
+    async def copy(self, source: str, target: str, *, expect: Expect) -> Entry:
+        await self._request()
+        return await self.inner.copy(source, target, expect=expect)
+
+    async def hash(self, path: str, algorithm: str) -> str:
+        await self._request()
+        return await self.inner.hash(path, algorithm)
+
+    async def list_tree(self, directory: str) -> AsyncIterator[tuple[str, Entry]]:
+        await self._request()
+        async for found in self.inner.list_tree(directory):
+            yield found
+
+    async def changes(self, cursor: str | None) -> Changes:
+        await self._request()
+        return await self.inner.changes(cursor)
+
+    async def public_link(self, path: str, lifetime: float | None) -> str:
+        await self._request()
+        return await self.inner.public_link(path, lifetime)

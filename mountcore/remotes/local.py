@@ -25,7 +25,20 @@ from .. import errors
 from ..errors import Corrupt, InvalidName, IsDirectory, NotDirectory, NotFound, Refused, Stale, StorageError
 from .partials import ABANDONED_AFTER, is_abandonable, is_ours, partial_name
 from .paths import basename, check_path, parent
-from .protocol import Absent, Anything, Capabilities, Entry, Expect, Kind, RenameScope, Source, Span, Usage, Version
+from .protocol import (
+    Absent,
+    Anything,
+    Capabilities,
+    Entry,
+    Expect,
+    Kind,
+    Remote,
+    RenameScope,
+    Source,
+    Span,
+    Usage,
+    Version,
+)
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -59,7 +72,7 @@ def open(options: dict[str, str], root: str) -> Local:
 
 
 @final
-class Local:
+class Local(Remote):
     """A folder as a remote; see the module."""
 
     def __init__(self, root: str) -> None:

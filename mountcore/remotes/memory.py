@@ -26,10 +26,22 @@ from ..errors import (
     NotEmpty,
     NotFound,
     Stale,
-    Unsupported,
 )
 from .paths import basename, check_path, is_below, parent
-from .protocol import Absent, Anything, Capabilities, Entry, Expect, Kind, RenameScope, Source, Span, Usage, Version
+from .protocol import (
+    Absent,
+    Anything,
+    Capabilities,
+    Entry,
+    Expect,
+    Kind,
+    Remote,
+    RenameScope,
+    Source,
+    Span,
+    Usage,
+    Version,
+)
 
 PIECE = 1 << 20
 _CAPS = Capabilities(
@@ -64,7 +76,7 @@ def open(options: dict[str, str], root: str) -> Memory:
 
 
 @final
-class Memory:
+class Memory(Remote):
     """A storage in memory; see the module."""
 
     def __init__(self, root: str = "") -> None:
@@ -173,12 +185,6 @@ class Memory:
         node = self._find(path)
         node.mtime_ns = mtime_ns
         return _entry(basename(path), node)
-
-    async def symlink(self, path: str, target: str) -> Entry:
-        raise Unsupported(path, "no symbolic links here")
-
-    async def set_mode(self, path: str, mode: int) -> Entry:
-        raise Unsupported(path, "no permission bits here")
 
     async def usage(self) -> Usage:
         await trio.lowlevel.checkpoint()

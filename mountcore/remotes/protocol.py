@@ -17,15 +17,16 @@ Rules that every remote keeps (the contract suite proves them against a real ser
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..errors import Unsupported
 from ..spans import Span
 
 __all__ = [
-    "ABSENT", "ANYTHING", "Absent", "Anything", "Capabilities", "Entry", "Expect", "Kind", "Remote",
+    "ABSENT", "ANYTHING", "Absent", "Anything", "Capabilities", "Changes", "Entry", "Expect", "Kind", "Remote",
     "RenameScope", "Source", "Span", "Usage", "Version",
 ]  # fmt: skip
 
@@ -76,6 +77,10 @@ class Entry:
     """Permission bits, only where the storage really keeps them."""
     target: str = ""
     """Where a symlink points."""
+    owner: tuple[int, int] | None = None
+    """User and group by number, only where they mean something on this machine."""
+    ident: int | None = None
+    """A number that this file keeps for life, whatever it is called, where the storage has one (an inode)."""
 
     @property
     def version(self) -> Version:
@@ -126,8 +131,21 @@ class Capabilities:
     real_directories: bool = True
     """Empty directories exist. Where not, `mkdir` may only be remembered by the caller."""
     symlinks: bool = False
+    hard_links: bool = False
     modes: bool = False
+    owners: bool = False
+    attributes: bool = False
+    """Small named values are kept with a file: a user's extended attributes, an object's metadata."""
     tags: bool = False
+    hashes: frozenset[str] = frozenset()
+    """What `hash` can tell without the content crossing the network: names as in :mod:`hashlib`."""
+    copy: bool = False
+    """`copy` copies a file at the storage, and its content does not cross the network."""
+    list_tree: bool = False
+    """`list_tree` costs about as much as `list`."""
+    changes: bool = False
+    """`changes` tells what others changed, without listing everything."""
+    public_link: bool = False
     usage: bool = False
     case_insensitive: bool = False
     parallelism: int = 4
@@ -144,6 +162,18 @@ class Usage:
     free: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed at the storage since a cursor; see `Remote.changes`."""
+
+    cursor: str
+    """Ask with this the next time."""
+    directories: tuple[str, ...] = ()
+    """Whose listings are out of date."""
+    everything: bool = False
+    """The storage has lost track: all listings are."""
+
+
 class Source(Protocol):
     """Content to upload: a snapshot that does not change while `put` runs."""
 
@@ -156,7 +186,12 @@ class Source(Protocol):
 
 
 class Remote(Protocol):
-    """A storage, rooted at a directory of it. All methods are checkpoints and may raise StorageError."""
+    """A storage, rooted at a directory of it. All methods are checkpoints and may raise StorageError.
+
+    Adapters inherit from it: what stands below "optional" is part of a
+    capability, and ``Unsupported`` unless the adapter has it. What stands *around* a remote inherits from
+    :class:`~mountcore.remotes.around.Around`, and changes what it is about.
+    """
 
     @property
     def identity(self) -> str:
@@ -208,14 +243,57 @@ class Remote(Protocol):
     async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
         """Set a file's modification time; ``Unsupported`` where it cannot. Answers what is stored now."""
 
-    async def symlink(self, path: str, target: str) -> Entry:
-        """Make a symbolic link; ``Exists`` if the name is taken, ``Unsupported`` without links here."""
+    async def usage(self) -> Usage:
+        """Room at the storage; ``Unsupported`` where it does not say."""
+
+    # optional
 
     async def set_mode(self, path: str, mode: int) -> Entry:
         """Set permission bits; ``Unsupported`` without :attr:`Capabilities.modes`. Answers what is stored now."""
+        raise Unsupported(path, "no permission bits here")
 
-    async def usage(self) -> Usage:
-        """Room at the storage; ``Unsupported`` where it does not say."""
+    async def symlink(self, path: str, target: str) -> Entry:
+        """Make a symbolic link; ``Exists`` if the name is taken, ``Unsupported`` without links here."""
+        raise Unsupported(path, "no symbolic links here")
+
+    async def set_owner(self, path: str, uid: int | None, gid: int | None) -> Entry:
+        """Set user and group by number, None to leave one (:attr:`Capabilities.owners`). Answers what is stored now."""
+        raise Unsupported(path, "owners are not kept here")
+
+    async def hard_link(self, source: str, target: str) -> Entry:
+        """Another name for a file (:attr:`Capabilities.hard_links`); ``Exists`` if the name is taken."""
+        raise Unsupported(target, "no hard links here")
+
+    async def attributes(self, path: str) -> Mapping[str, bytes]:
+        """The values kept with a file or directory, by name without ``user.`` (:attr:`Capabilities.attributes`)."""
+        raise Unsupported(path, "no extended attributes here")
+
+    async def set_attribute(self, path: str, name: str, value: bytes | None) -> None:
+        """Keep one value with a file; None removes it, ``NotFound`` if there is none (`Capabilities.attributes`)."""
+        raise Unsupported(path, "no extended attributes here")
+
+    async def copy(self, source: str, target: str, *, expect: Expect) -> Entry:
+        """Copy a file at the storage, content and time, as `put` would (:attr:`Capabilities.copy`)."""
+        raise Unsupported(target, "the storage does not copy by itself")
+
+    async def hash(self, path: str, algorithm: str) -> str:
+        """The hex digest of a file, computed or kept at the storage (:attr:`Capabilities.hashes`).
+
+        ``Unsupported`` for an algorithm it does not have, or has not for this file.
+        """
+        raise Unsupported(path, f"no {algorithm} here")
+
+    def list_tree(self, directory: str) -> AsyncIterator[tuple[str, Entry]]:
+        """Everything below a directory as (path of its directory, entry), in any order (`Capabilities.list_tree`)."""
+        raise Unsupported(directory, "the storage lists one directory at a time")
+
+    async def changes(self, cursor: str | None) -> Changes:
+        """What changed since ``cursor``; None: nothing, only where to begin (:attr:`Capabilities.changes`)."""
+        raise Unsupported("", "the storage does not tell what changes")
+
+    async def public_link(self, path: str, lifetime: float | None) -> str:
+        """A URL that needs no login, for ``lifetime`` seconds or as long as may be (`Capabilities.public_link`)."""
+        raise Unsupported(path, "the storage makes no public links")
 
     async def aclose(self) -> None:
         """Let go of connections and threads. Idempotent; usable under cancellation."""

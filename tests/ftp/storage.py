@@ -8,34 +8,28 @@ from contextlib import asynccontextmanager
 import trio
 
 from mountcore.errors import Corrupt
+from mountcore.remotes.around import Around
 from mountcore.remotes.memory import Memory
-from mountcore.remotes.protocol import Capabilities, Entry, Expect, Source, Usage, Version
+from mountcore.remotes.protocol import Entry, Expect, Source, Version
 from mountcore.spans import Span
 
 
-class MoodyRemote:
+class MoodyRemote(Around):
     """Reads of ``stalled…`` hang after the first 64 KiB, reads of ``broken…`` fail there, listing ``slow…`` hangs."""
 
     def __init__(self) -> None:
-        self.inner = Memory("")
+        super().__init__(Memory(""))
         self.hanging = 0
 
     @property
     def identity(self) -> str:
         return "moody-" + self.inner.identity
 
-    @property
-    def caps(self) -> Capabilities:
-        return self.inner.caps
-
     async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
         if directory.startswith("slow"):
             await self._hang()
         async for entry in self.inner.list(directory):
             yield entry
-
-    async def stat(self, path: str) -> Entry:
-        return await self.inner.stat(path)
 
     async def _hang(self) -> None:
         self.hanging += 1
@@ -63,33 +57,6 @@ class MoodyRemote:
 
     async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
         return await self.inner.put(path, source, expect=expect, mtime_ns=mtime_ns)
-
-    async def remove(self, path: str) -> None:
-        await self.inner.remove(path)
-
-    async def mkdir(self, path: str) -> None:
-        await self.inner.mkdir(path)
-
-    async def rmdir(self, path: str) -> None:
-        await self.inner.rmdir(path)
-
-    async def rename(self, source: str, target: str) -> None:
-        await self.inner.rename(source, target)
-
-    async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
-        return await self.inner.set_mtime(path, mtime_ns)
-
-    async def symlink(self, path: str, target: str) -> Entry:
-        return await self.inner.symlink(path, target)
-
-    async def set_mode(self, path: str, mode: int) -> Entry:
-        return await self.inner.set_mode(path, mode)
-
-    async def usage(self) -> Usage:
-        return await self.inner.usage()
-
-    async def aclose(self) -> None:
-        await self.inner.aclose()
 
 
 class Bytes:

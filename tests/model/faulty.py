@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from mountcore.errors import StorageError
+from mountcore.remotes.around import Around
 from mountcore.remotes.protocol import Capabilities, Entry, Expect, Remote, Source, Span, Usage, Version
 
 
@@ -47,11 +48,11 @@ class Rule:
     """Changes what is answered."""
 
 
-class Faulty:
+class Faulty(Around):
     """A remote around a remote."""
 
     def __init__(self, inner: Remote) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.rules: list[Rule] = []
         self.log: list[tuple[str, str, Span | None]] = []
         """Every operation that was asked for."""
@@ -107,10 +108,6 @@ class Faulty:
             raise rule.after
 
     # the port
-
-    @property
-    def identity(self) -> str:
-        return self.inner.identity
 
     @property
     def caps(self) -> Capabilities:

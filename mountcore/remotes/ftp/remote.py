@@ -28,7 +28,7 @@ from ...errors import (
 from ..guard import Guard
 from ..partials import ABANDONED_AFTER, is_abandonable, is_ours
 from ..paths import check_path, is_below, join, parent
-from ..protocol import Capabilities, Entry, Expect, Kind, RenameScope, Source, Span, Usage, Version
+from ..protocol import Capabilities, Entry, Expect, Kind, Remote, RenameScope, Source, Span, Usage, Version
 from . import upload
 from .connection import RECEIVE, Data
 from .dial import tls_context
@@ -47,7 +47,7 @@ def open(options: dict[str, str], root: str) -> Guard:
 
 
 @final
-class FtpRemote:
+class FtpRemote(Remote):
     """FTP as storage; see the package."""
 
     def __init__(self, options: FtpOptions, root: str = "") -> None:
@@ -222,12 +222,6 @@ class FtpRemote:
             return await session.stat(path)
 
         return await self._call(path, change)
-
-    async def symlink(self, path: str, target: str) -> Entry:
-        raise Unsupported(path, "no symbolic links here")
-
-    async def set_mode(self, path: str, mode: int) -> Entry:
-        raise Unsupported(path, "no permission bits here")
 
     async def usage(self) -> Usage:
         async def ask(session: Session) -> Usage:
