@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mountcore.cache.evict import Evictor
 from mountcore.cache.index import ItemId
-from mountcore.cache.store import open_store
+from mountcore.cache.opening import open_store
 from mountcore.remotes.memory import Memory
 from mountcore.remotes.protocol import ANYTHING, Version
 from mountcore.service import open_core

@@ -13,7 +13,8 @@ from typing import final
 
 import trio
 
-from .cache.store import Store, open_store
+from .cache.opening import open_store
+from .cache.store import Store
 from .errors import NotDirectory, TimedOut, Unreachable
 from .listings import Listings
 from .remotes.limits import LimitedRemote, Limits

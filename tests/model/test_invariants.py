@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from mountcore.cache.store import open_store
+from mountcore.cache.opening import open_store
 from mountcore.errors import Refused, Unreachable
 from mountcore.handle import OpenFlags
 from mountcore.remotes.memory import Memory

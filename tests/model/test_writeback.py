@@ -13,7 +13,7 @@ import trio
 from mountcore.accounting import Counters, UploadState
 from mountcore.cache.fetch import Fetcher
 from mountcore.cache.item import Item
-from mountcore.cache.store import open_store
+from mountcore.cache.opening import open_store
 from mountcore.cache.writeback import MAX_DELAY, WriteBack
 from mountcore.errors import StorageError, TimedOut, Unreachable
 from mountcore.handle import OpenFlags

@@ -1,0 +1,165 @@
+"""Opening the cache directory of a remote, and putting it in order after a crash. Used by the service.
+
+The directory must be ours alone, on a file system with sparse files, and used by one process (``lock``).
+Start-up reads what is dirty, not what is clean; after an unclean stop it also looks for data files that the
+index does not know. Whatever cannot be understood is set aside in ``lost+found``, never deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import sqlite3
+import time
+from pathlib import Path
+
+from ..errors import Refused
+from .index import Index, ItemId
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+RETIRED_MOST = 10_000
+"""Directories of which it is remembered that their saved listings are out of date; beyond that, all are."""
+
+
+def store_directory(cache_dir: Path, identity: str) -> Path:
+    """Where the cache of a remote lives; readable, and different for different identities."""
+    words = re.sub(r"[^A-Za-z0-9.@_-]+", "_", identity).strip("_")[:60]
+    return cache_dir / f"{words}-{hashlib.sha256(os.fsencode(identity)).hexdigest()[:12]}"
+
+
+def boot_id() -> str:
+    """Changes with every boot of the kernel."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def open_store(cache_dir: Path, identity: str) -> Store:
+    """Open, or make, the cache of a remote, and put it in order after a crash. Blocking, short.
+
+    Raises :class:`Refused` when the directory cannot be used: it names the remedy.
+    """
+    directory = store_directory(cache_dir, identity)
+    _prepare(cache_dir, directory)
+    lock = _take_lock(directory)
+    try:
+        index = _open_index(directory, identity)
+        store = Store(directory, index, lock)
+        _recover(store)
+    except BaseException:
+        os.close(lock)
+        raise
+    return store
+
+
+def _prepare(cache_dir: Path, directory: Path) -> None:
+    hint = "choose another place with --cache-dir"
+    try:
+        os.makedirs(cache_dir, 0o700, exist_ok=True)
+        for folder in (directory, directory / "data"):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+        facts = os.stat(directory)
+        if facts.st_uid != os.geteuid():
+            raise Refused(f"cache directory {directory} belongs to user {facts.st_uid}, not to you; {hint}")
+        if facts.st_mode & 0o077:
+            raise Refused(f"cache directory {directory} is open to others; run: chmod 700 {directory}")
+        probe = os.open(directory / ".sparse", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(probe, 16 << 20)
+            if os.fstat(probe).st_blocks * 512 >= 8 << 20:
+                raise Refused(f"the file system of cache directory {directory} cannot hold sparse files; {hint}")
+        finally:
+            os.close(probe)
+            os.unlink(directory / ".sparse")
+    except OSError as problem:
+        raise Refused(f"cache directory {directory} cannot be used: {problem.strerror}; {hint}") from problem
+
+
+def _take_lock(directory: Path) -> int:
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        owner = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise Refused(
+            f"cache directory {directory} is in use by process {owner};"
+            " stop that process, serve both from one with 'portside gateway', or choose another --cache-dir"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _open_index(directory: Path, identity: str) -> Index:
+    path = directory / "index.sqlite"
+    try:
+        index = Index(path)
+        if index.fact("identity") not in (None, identity):
+            raise sqlite3.DatabaseError(f"belongs to {index.fact('identity')}")
+    except sqlite3.DatabaseError as problem:
+        aside = _set_aside(directory)
+        log.warning("the cache index was damaged (%s); everything it described is kept in %s", problem, aside)
+        index = Index(path)
+    index.set_fact("identity", identity)
+    return index
+
+
+def _set_aside(directory: Path) -> Path:
+    aside = directory / "lost+found" / time.strftime("%Y%m%dT%H%M%S")
+    suffix = 0
+    while aside.exists():
+        suffix += 1
+        aside = aside.with_name(f"{aside.name.split('.')[0]}.{suffix}")
+    aside.mkdir(0o700, parents=True)
+    for name in ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm", "data"):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(directory / name, aside / name)
+    os.mkdir(directory / "data", 0o700)
+    return aside
+
+
+def _recover(store: Store) -> None:
+    index = store.index
+    before, now = index.fact("running"), boot_id()
+    store.unclean_stop = before is not None
+    store.power_lost = before is not None and before != now
+    index.set_fact("running", now)
+    if store.unclean_stop or store.retired_directories > RETIRED_MOST:
+        store.retire_listings("")
+    store.delete(index.trash())
+    store.delete(index.nameless())
+    if store.power_lost:
+        # invariant 5: pages of clean spans may never have reached the disk; fetching again is cheap, lying is not
+        clean = index.clean()
+        store.delete(clean)
+        log.info("the machine stopped without warning: %d clean cached files are forgotten", len(clean))
+    rows, unreadable = index.dirty()
+    for row in rows:
+        store.adopt(row)
+        if store.power_lost and row.promise < 2:
+            log.warning("%s may have lost its last bytes when the machine stopped; it is uploaded as it is", row.path)
+    for ident in unreadable:
+        store.set_aside(ident, "its entry in the upload journal cannot be read")
+    store.held = index.held()
+    if store.unclean_stop:
+        _rescue_orphans(store)
+
+
+def _rescue_orphans(store: Store) -> None:
+    """Data files that the index does not know: set aside, since nobody knows what they hold."""
+    for path in (store.directory / "data").glob("*/*"):
+        if not path.name.isdigit() or store.index.exists(ItemId(int(path.name))):
+            continue
+        if path.stat().st_blocks == 0:
+            path.unlink()
+            continue
+        store.set_aside(ItemId(int(path.name)), "the index does not know it")

@@ -1,0 +1,127 @@
+"""What stat(2) shows and utimensat(2), chmod(2) change: times, sizes, modes, owners. Used by the Vfs."""
+
+from __future__ import annotations
+
+import logging
+import stat
+from dataclasses import dataclass
+from typing import final
+
+from .changes import ChangeKind
+from .contents import Contents
+from .errors import StorageError
+from .remotes.protocol import Kind
+from .tree import Node
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What stat(2) shows. ``mode`` has the type bits."""
+
+    inode: int
+    kind: Kind
+    mode: int
+    size: int
+    mtime_ns: int
+    atime_ns: int
+    ctime_ns: int
+    uid: int
+    gid: int
+    nlink: int
+
+
+_TYPE_BITS = {Kind.FILE: stat.S_IFREG, Kind.DIRECTORY: stat.S_IFDIR, Kind.SYMLINK: stat.S_IFLNK}
+
+
+@final
+class Metadata:
+    """Attributes of nodes, shown and set."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self._remote = contents.remote
+        self._settings = contents.settings
+        self._store = contents.store
+        self._tree = contents.tree
+        self._changes = contents.changes
+        self._modes: dict[int, int] = {}
+        """Permission bits to set once a file is at the remote, by inode."""
+
+    def attributes(self, node: Node) -> Attributes:
+        """What stat(2) shows now. Not a checkpoint, no network."""
+        owner, item = self._settings.owner, node.item
+        size, mtime = node.size, node.mtime_ns
+        if item is not None:
+            size = item.size
+            mtime = item.row.mtime_ns or mtime
+        if self._settings.no_modtime and node.kind is Kind.FILE and node.parent is not None:
+            mtime = node.parent.mtime_ns
+        if node.mode is not None:
+            perms = node.mode
+        elif node.kind is Kind.DIRECTORY:
+            perms = owner.dir_perms & ~owner.umask
+        else:
+            perms = owner.file_perms & ~owner.umask
+        return Attributes(
+            node.inode, node.kind, _TYPE_BITS[node.kind] | perms, size, mtime, mtime, mtime, owner.uid, owner.gid,
+            2 if node.kind is Kind.DIRECTORY else 1 if node.linked else 0,
+        )  # fmt: skip
+
+    async def set_mtime(self, node: Node, mtime_ns: int) -> None:
+        """Set the modification time; where the remote cannot keep it, it is shown until the node is forgotten."""
+        self._contents.writable(node.path())
+        if self._settings.no_modtime:
+            return
+        item = node.item
+        if item is not None and item.dirty:
+            await self._contents.writeback.withdraw(item)
+            if item.dirty:
+                item.row.mtime_ns = mtime_ns
+                self._store.save(item)
+                self._contents.upload_later(item)
+                self._changes.node(ChangeKind.ATTRIBUTES, node)
+                return
+        if node.kind is Kind.FILE and node.version is not None and self._remote.caps.set_mtime and node.linked:
+            cached = node.item or self._store.get(node.path())
+            before = await self._remote.stat(node.path()) if cached is not None and cached.spans else None
+            entry = await self._remote.set_mtime(node.path(), mtime_ns)
+            if cached is not None and not cached.dirty and cached.row.base is not None:
+                self._contents.fetcher.stop(cached)
+                ours = before is None or before.version.matches(cached.row.base)
+                if ours and entry.size == cached.row.base.size:
+                    cached.row.base, cached.row.mtime_ns = entry.version, entry.mtime_ns
+                    self._store.save(cached)
+                elif self._contents.renew(cached, entry.version) is None:  # somebody else changed it just before
+                    self._contents.detach(node)
+            self._tree.touch(node, entry)
+            mtime_ns = entry.mtime_ns or mtime_ns
+        elif node.item is not None:
+            node.item.row.mtime_ns = mtime_ns
+        node.mtime_ns = mtime_ns
+        self._changes.node(ChangeKind.ATTRIBUTES, node)
+
+    async def set_mode(self, node: Node, mode: int) -> None:
+        """Set permission bits where the remote keeps them; elsewhere they are the mount's, and this does nothing."""
+        self._contents.writable(node.path())
+        if not self._remote.caps.modes or not node.linked:
+            return
+        if node.kind is Kind.FILE and not self._contents.stored_at_remote(node, node.item):
+            self._modes[node.inode] = mode  # set when the file is there
+        else:
+            entry = await self._remote.set_mode(node.path(), mode)
+            mode = entry.mode if entry.mode is not None else mode
+        node.mode = mode
+        self._changes.node(ChangeKind.ATTRIBUTES, node)
+
+    def stored(self, node: Node) -> None:
+        """The remote has the node's file now: set what had to wait for that."""
+        if (mode := self._modes.pop(node.inode, None)) is not None:
+            self._contents.nursery.start_soon(self._set_mode_late, node, mode)
+
+    async def _set_mode_late(self, node: Node, mode: int) -> None:
+        try:
+            await self.set_mode(node, mode)
+        except StorageError as problem:
+            log.warning("%s is stored, but not with the mode %04o: %s", node.path(), mode, problem)

@@ -1,0 +1,339 @@
+"""Changes of names: making, renaming and removing files, directories and links, here and at the remote.
+
+Used by the Vfs. Every change holds the lock of its names alone, withdraws uploads of what it moves, asks the
+remote, and then moves nodes and items in one step without a checkpoint. A change at the remote that fails half-way
+expires the listing, so that the next look asks what really happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import final
+
+from .cache.item import Item
+from .cache.writeback import Snapshot
+from .contents import Contents
+from .errors import (
+    Busy,
+    CrossDevice,
+    Exists,
+    InvalidName,
+    IsDirectory,
+    NotDirectory,
+    NotEmpty,
+    NotFound,
+    StorageError,
+    Unsupported,
+)
+from .naming import join, new_path
+from .remotes.protocol import ABSENT, Entry, Kind, RenameScope
+from .settings import CacheMode
+from .tree import Node
+
+log = logging.getLogger(__name__)
+
+
+@final
+class Namespace:
+    """The names of one remote. Docstrings that say more are the Vfs's, which hands these on."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self._remote = contents.remote
+        self._store = contents.store
+        self._tree = contents.tree
+        self._writeback = contents.writeback
+        self._changes = contents.changes
+        self._names = contents.names
+
+    async def symlink(self, parent: Node, name: str, target: str) -> Node:
+        """Make a symbolic link at the remote; Unsupported where it has none."""
+        path = new_path(parent, name)
+        self._contents.writable(path)
+        if not self._remote.caps.symlinks:
+            raise Unsupported(path, "the remote has no symbolic links")
+        async with self._names.hold((parent, name)):
+            path = new_path(parent, name)
+            if await self._tree.find(parent, name) is not None:
+                raise Exists(path)
+            async with self._contents.uncertain(parent):
+                entry = await self._remote.symlink(path, target)
+            node = self._tree.add(parent, name, Kind.SYMLINK)
+            self._tree.touch(node, entry)
+        self._changes.entry(parent, name, node)
+        return node
+
+    async def mkdir(self, parent: Node, name: str) -> Node:
+        """Make a directory, at the remote too."""
+        path = new_path(parent, name)
+        self._contents.writable(path)
+        async with self._names.hold((parent, name)):
+            path = new_path(parent, name)
+            if await self._tree.find(parent, name) is not None:
+                raise Exists(path)
+            async with self._contents.uncertain(parent):
+                await self._remote.mkdir(path)
+            node = self._tree.add(parent, name, Kind.DIRECTORY)
+        self._changes.entry(parent, name, node)
+        return node
+
+    async def unlink(self, parent: Node, name: str) -> None:
+        """Delete a file or symlink. Handles that are open keep working until they are closed."""
+        self._contents.writable(join(parent.path(), name))
+        async with self._names.hold((parent, name)):
+            node = await self._lookup(parent, name)
+            if node.kind is Kind.DIRECTORY:
+                raise IsDirectory(node.path())
+            path = node.path()
+            item = self._contents.cached(node)
+            async with self._writeback.paused(item):
+                self._unmoved(node, path)
+                if item is not None:
+                    await self._contents.preserve(item)
+                if self._contents.stored_at_remote(node, item):
+                    async with self._contents.uncertain(parent):
+                        with contextlib.suppress(NotFound):
+                            await self._remote.remove(path)
+                self._tree.remove(node)
+                item = item or node.item
+                if item is not None:
+                    self._contents.lose(item)
+                    self._store.unlink(item)
+        self._changes.entry(parent, name, None, gone=node)
+
+    async def rmdir(self, parent: Node, name: str) -> None:
+        """Remove an empty directory."""
+        self._contents.writable(join(parent.path(), name))
+        async with self._names.hold((parent, name)):
+            node = await self._lookup(parent, name)
+            async with self._names.moving(node):
+                await self._remove_directory(node)
+        self._changes.entry(parent, name, None, gone=node)
+
+    async def rename(self, parent: Node, name: str, new_parent: Node, new_name: str, *, replace: bool = True) -> None:
+        """Rename a file or directory, replacing a file or an empty directory of the new name if ``replace``.
+
+        CrossDevice where the remote cannot rename what it holds; programs then copy and delete.
+        """
+        path = new_path(new_parent, new_name)
+        self._contents.writable(path)
+        if parent is new_parent and name == new_name:
+            await self._lookup(parent, name)
+            return
+        async with contextlib.AsyncExitStack() as stack:
+            directory = (await self._lookup(parent, name)).kind is Kind.DIRECTORY
+            if directory:
+                await stack.enter_async_context(self._names.trees)
+            await stack.enter_async_context(self._names.hold((parent, name), (new_parent, new_name)))
+            path = new_path(new_parent, new_name)
+            node = await self._lookup(parent, name)
+            if (node.kind is Kind.DIRECTORY) is not directory:
+                raise Busy(join(parent.path(), name), "it was replaced just now")
+            target = await self._tree.find(new_parent, new_name)
+            if target is node:  # the same name, spelled differently
+                target = None
+            elif target is not None:
+                new_name = target.name
+            if target is not None and not replace:
+                raise Exists(path)
+            ancestor: Node | None = new_parent
+            while ancestor is not None:
+                if ancestor is node:
+                    raise InvalidName(path, "a directory cannot be moved into itself")
+                ancestor = ancestor.parent
+            if node.kind is Kind.DIRECTORY:
+                if target is not None and target.kind is not Kind.DIRECTORY:
+                    raise NotDirectory(path)
+                await stack.enter_async_context(self._names.moving(node))
+                if target is not None:
+                    await stack.enter_async_context(self._names.moving(target))
+                await self._rename_directory(node, target, new_parent, new_name)
+            else:
+                if target is not None and target.kind is Kind.DIRECTORY:
+                    raise IsDirectory(path)
+                await self._rename_file(node, target, new_parent, new_name)
+        self._changes.entry(parent, name, None)
+        self._changes.entry(new_parent, new_name, node, gone=target)
+
+    async def _rename_file(self, node: Node, target: Node | None, parent: Node, name: str) -> None:
+        old, new = node.path(), join(parent.path(), name)
+        item = self._contents.cached(node)
+        loser = self._contents.cached(target) if target is not None else None
+        async with self._writeback.paused(item, loser):
+            self._unmoved(node, old)
+            if target is not None:
+                self._unmoved(target, new)
+            if loser is not None:
+                await self._contents.preserve(loser)
+            moved = False
+            if self._contents.stored_at_remote(node, item):
+                async with self._contents.uncertain(parent, *[p for p in [node.parent] if p]):
+                    moved = await self._rename_at_remote(old, new, item, target)
+            if moved and self._remote.caps.tags:
+                self._apply_moved(node, item, await self._remote.stat(new))
+            item = item or node.item  # perhaps opened meanwhile
+            loser = loser or (target.item if target is not None else None)
+            if item is not None:
+                self._contents.fetcher.stop(item)
+                if not moved:  # the upload that comes replaces what has the name now
+                    item.row.base = target.version if target is not None else None
+                    item.row.attempt = loser.row.attempt if loser is not None else None
+            if not moved:
+                node.version = target.version if target is not None else None
+            if loser is not None:
+                self._contents.lose(loser)
+            if item is not None and item.row.path is not None:
+                self._store.publish(item, new)
+                if item.dirty:
+                    self._store.index.end_move(old)
+            elif loser is not None:
+                self._store.unlink(loser)
+            self._tree.move(node, parent, name)
+
+    def _unmoved(self, node: Node, path: str) -> None:
+        """After uploads of it were withdrawn: one of them may have ended in a conflict, and with another name."""
+        if node.path() != path:
+            raise Busy(path, "it was in conflict with the remote's version just now")
+
+    async def _rename_at_remote(self, old: str, new: str, item: Item | None, target: Node | None) -> bool:
+        """Answers False when the remote turned out not to have it."""
+        caps = self._remote.caps
+        if caps.rename is RenameScope.NONE:
+            raise CrossDevice(old)
+        if target is not None and target.version is not None and not caps.rename_replaces:
+            with contextlib.suppress(NotFound):
+                await self._remote.remove(new)
+        try:
+            await self._ask_to_rename(old, new, changed=item is not None and item.dirty)
+        except NotFound:
+            return False
+        return True
+
+    async def _ask_to_rename(self, old: str, new: str, *, changed: bool) -> None:
+        """Rename at the remote. Where its answer is lost, look what became of it: changed files follow the name.
+
+        With ``changed``, the journal knows until `Index.end_move`, which is the caller's where this returns.
+        """
+        if changed:
+            self._store.index.begin_move(old, new)
+        try:
+            await self._remote.rename(old, new)
+        except StorageError as problem:
+            if not problem.retriable or not await self._renamed(old, new):
+                if changed:
+                    self._store.index.end_move(old)
+                raise
+
+    async def recover(self) -> None:
+        """Before `start`: the last run ended while the remote renamed something; changed files follow the name."""
+        for old, new in self._store.index.moves():
+            item = self._store.peek(old)
+            below = any(found.path.startswith(old + "/") for found in self._store.dirty_items())
+            if (item is not None or below) and await self._renamed(old, new):
+                log.info("%s was being renamed to %s when the last run ended, and it was", old, new)
+                if item is not None:
+                    self._store.publish(item, new)
+                else:
+                    self._store.rename_tree(old, new)
+            self._store.index.end_move(old)
+
+    async def _renamed(self, old: str, new: str) -> bool:
+        try:
+            await self._remote.stat(new)
+            await self._remote.stat(old)
+        except NotFound as gone:
+            return gone.path == old
+        except StorageError:
+            return False
+        return False
+
+    def _apply_moved(self, node: Node, item: Item | None, entry: Entry) -> None:
+        node.version = entry.version
+        if item is not None and item.row.base is not None:
+            item.row.base = entry.version
+
+    async def _rename_directory(self, node: Node, target: Node | None, parent: Node, name: str) -> None:
+        old, new = node.path(), join(parent.path(), name)
+        if self._remote.caps.rename is not RenameScope.TREE:
+            raise CrossDevice(old)
+        if target is not None:
+            await self._remove_directory(target)
+        async with self._writeback.paused(below=old):
+            for item in self._store.loaded_below(old):
+                self._contents.fetcher.stop(item)
+            async with self._contents.uncertain(parent, *[p for p in [node.parent] if p]):
+                changed = any(item.path.startswith(old + "/") for item in self._store.dirty_items())
+                await self._ask_to_rename(old, new, changed=changed)
+            self._store.rename_tree(old, new)
+            if changed:
+                self._store.index.end_move(old)
+            self._tree.move(node, parent, name)
+
+    async def _remove_directory(self, node: Node) -> None:
+        if node.kind is not Kind.DIRECTORY:
+            raise NotDirectory(node.path())
+        if await self._tree.load(node):
+            raise NotEmpty(node.path())
+        try:
+            await self._remote.rmdir(node.path())
+        except NotEmpty:
+            self._tree.forget(node)
+            raise
+        except NotFound:
+            pass
+        self._tree.remove(node)
+
+    # staged files
+
+    async def publish(self, stage_item: Item, parent: Node, name: str, *, replace: bool = True) -> Node:
+        """A staged item becomes the file of this name; for :class:`Stage`."""
+        path = new_path(parent, name)
+        self._contents.writable(path)
+        async with self._names.hold((parent, name)):
+            path = new_path(parent, name)
+            target = await self._tree.find(parent, name)
+            if target is not None and target.kind is not Kind.FILE:
+                raise IsDirectory(path)
+            if target is not None and not replace:
+                raise Exists(path)
+            if target is not None:  # perhaps in another normal form, which then is its name
+                name, path = target.name, target.path()
+            loser = self._contents.cached(target) if target is not None else None
+            async with self._writeback.paused(loser):
+                if target is not None:
+                    self._unmoved(target, path)
+                if loser is not None:
+                    await self._contents.preserve(loser)
+                stage_item.row.base = target.version if target is not None else None
+                stage_item.row.attempt = loser.row.attempt if loser is not None else None
+                stage_item.row.promise = 2
+                if self._contents.settings.cache.mode is CacheMode.OFF:
+                    return await self._store_staged(stage_item, parent, name, target)
+                self._store.publish(stage_item, path)
+                if loser is not None:
+                    self._contents.lose(loser)
+                node = self._tree.add(parent, name, Kind.FILE)
+                node.version = stage_item.row.base
+                self._contents.attach(node, stage_item)
+                self._writeback.schedule(stage_item)
+        self._changes.entry(parent, name, node, gone=target)
+        return node
+
+    async def _store_staged(self, item: Item, parent: Node, name: str, target: Node | None) -> Node:
+        """Without a cache, what was received goes to the remote before it is acknowledged."""
+        expect = item.row.base if item.row.base is not None else ABSENT
+        stored = await self._remote.put(
+            join(parent.path(), name), Snapshot(item), expect=expect, mtime_ns=item.row.mtime_ns
+        )
+        node = self._tree.add(parent, name, Kind.FILE)
+        node.version, node.size = stored.version, item.size
+        node.mtime_ns = stored.mtime_ns or node.mtime_ns
+        self._changes.entry(parent, name, node, gone=target)
+        return node
+
+    async def _lookup(self, parent: Node, name: str) -> Node:
+        node = await self._tree.find(parent, name)
+        if node is None:
+            raise NotFound(join(parent.path(), name))
+        return node
