@@ -327,7 +327,7 @@ class Tree:
         if directory.path() == path:
             self._merge(directory, entries)
             self._unsaved.pop(directory.inode, None)
-            await trio.to_thread.run_sync(self._listings.save, path, list(entries.values()), 0.0)
+            self._listings.save(path, list(entries.values()), 0.0)
 
     def persist(self) -> None:
         """Save the listings of directories that were changed here. Blocking; at the end of a clean run.
@@ -351,6 +351,8 @@ class Tree:
 
     async def _warm(self, directory: Node, path: str, lifetime: float) -> bool:
         """Take the listing that a former process left, if it is younger than ``lifetime``."""
+        if not self._listings.may_have(path):
+            return False
         found = await trio.to_thread.run_sync(self._listings.load, path)
         if found is None or found[0] > lifetime:
             return False

@@ -14,10 +14,10 @@ import errno
 import os
 import stat as st
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from itertools import islice
-from typing import TypeVar, TypeVarTuple, final
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, final
 
 import trio
 
@@ -39,6 +39,9 @@ from .protocol import (
     Usage,
     Version,
 )
+
+if TYPE_CHECKING:
+    _Scan = os._ScandirIterator[str]
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -94,12 +97,15 @@ class Local(Remote):
         return _CAPS
 
     async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
-        scan = await self._run(directory, os.scandir, self._real(directory))
+        scan, batch = await self._run(directory, _scan, self._real(directory))
         with closing(scan):
-            while batch := await self._run(directory, _batch, scan):
+            while True:
                 for entry in batch:
                     if entry is not None:
                         yield entry
+                if len(batch) < BATCH:
+                    break
+                batch = await self._run(directory, _batch, scan)
 
     async def stat(self, path: str) -> Entry:
         return await self._run(path, _stat, self._real(path), path)
@@ -212,14 +218,26 @@ def _entry(name: str, real: str, status: os.stat_result) -> Entry | None:
             return None
 
 
-def _batch(scan: Iterator[os.DirEntry[str]]) -> list[Entry | None]:
-    """The next entries, None for what is not shown; empty at the end only."""
+def _scan(real: str) -> tuple[_Scan, list[Entry | None]]:
+    """Begin a listing: most directories are listed in one hop to a thread."""
+    scan = os.scandir(real)
+    try:
+        return scan, _batch(scan)
+    except BaseException:
+        scan.close()
+        raise
+
+
+def _batch(scan: _Scan) -> list[Entry | None]:
+    """The next entries, None for what is not shown; fewer than ``BATCH`` at the end only."""
     found: list[Entry | None] = []
     for item in islice(scan, BATCH):
         entry = None
         if not is_ours(item.name):
-            with suppress(FileNotFoundError):  # deleted since the directory was read
+            try:
                 entry = _entry(item.name, item.path, item.stat(follow_symlinks=False))
+            except FileNotFoundError:  # deleted since the directory was read
+                entry = None
         found.append(entry)
     return found
 
