@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, final
 
 import trio
 
+from .cache import verify
 from .cache.item import Data, Item
 from .cache.writeback import Snapshot
 from .errors import BadHandle, Corrupt, NotSeekable, StorageError, TimedOut, Unsupported
@@ -236,9 +237,14 @@ class DirectWriter:
         generation, node = item.generation, self.node
         expect = node.version if node.version is not None else ABSENT
         try:
-            stored = await self._vfs.remote.put(node.path(), Snapshot(item), expect=expect, mtime_ns=item.row.mtime_ns)
+            stored = await verify.put(
+                self._vfs.remote, node.path(), Snapshot(item), expect=expect, mtime_ns=item.row.mtime_ns,
+                checksum=self._vfs.settings.cache.checksum,
+            )  # fmt: skip
         except StorageError:
             self._failed = True
+            if node.parent is not None:
+                self._vfs.tree.expire(node.parent)  # who knows what is there now
             raise
         self._stored = generation
         self._vfs.stored_directly(node, item, stored)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from typing import final
 
+from .cache import verify
 from .cache.item import Item
 from .cache.writeback import Snapshot
 from .contents import Contents
@@ -323,9 +324,11 @@ class Namespace:
     async def _store_staged(self, item: Item, parent: Node, name: str, target: Node | None) -> Node:
         """Without a cache, what was received goes to the remote before it is acknowledged."""
         expect = item.row.base if item.row.base is not None else ABSENT
-        stored = await self._remote.put(
-            join(parent.path(), name), Snapshot(item), expect=expect, mtime_ns=item.row.mtime_ns
-        )
+        async with self._contents.uncertain(parent):
+            stored = await verify.put(
+                self._remote, join(parent.path(), name), Snapshot(item), expect=expect, mtime_ns=item.row.mtime_ns,
+                checksum=self._contents.settings.cache.checksum,
+            )  # fmt: skip
         node = self._tree.add(parent, name, Kind.FILE)
         node.version, node.size = stored.version, item.size
         node.mtime_ns = stored.mtime_ns or node.mtime_ns

@@ -147,6 +147,7 @@ VFS_OPTIONS: tuple[Option, ...] = (
     Option("transfers", "4", "Uploads at once", integer(1, 256), "N"),
     Option("on-conflict", "keep-both", "When a file changed here and there: keep-both, local or remote",
            choice(OnConflict), "WHICH"),
+    Option("no-checksum", "false", "Do not compare hashes after an upload", boolean, flag=True),
     Option("vfs-read-chunk-size", "128Mi", "First ranged request of a read; off: no ranges", parse_size, "SIZE"),
     Option("vfs-read-chunk-size-limit", "off", "Requests double up to this size", parse_size, "SIZE"),
     Option("vfs-read-chunk-streams", "0", "Fetch this many chunks of a sequential read at once", integer(0, 64), "N"),
@@ -214,6 +215,7 @@ def vfs_settings(given: Mapping[str, str]) -> VfsSettings:
             write_back=v["vfs-write-back"],
             transfers=v["transfers"],
             on_conflict=v["on-conflict"],
+            checksum=not v["no-checksum"],
         ),
         read=ReadSettings(
             chunk_size=chunk or None,

@@ -51,6 +51,8 @@ class CacheSettings:
     write_back: float = 5.0
     transfers: int = 4
     on_conflict: OnConflict = OnConflict.KEEP_BOTH
+    checksum: bool = True
+    """Compare hashes after an upload, where the remote has them."""
 
 
 @dataclass(frozen=True, slots=True)

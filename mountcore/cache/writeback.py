@@ -16,7 +16,8 @@ state         meaning                                 left by
 An item is clean if and only if the upload that ended stored the generation that is here. `withdraw` ends a
 running upload and waits until it has settled: after it, nobody reads the file for an upload, and the remote
 holds either the old content or the complete new one. An upload whose end was not heard is remembered as
-``attempt``, so that finding our own bytes at the remote is not taken for somebody else's edit.
+``attempt``, so that finding our own bytes at the remote is not taken for somebody else's edit. What the remote
+stored is compared by hash where it has one (:mod:`.verify`): what differs is sent again, and is not clean.
 
 Failures are retried for ever with exponential back-off up to ``MAX_DELAY``; tries and the last error are
 in the journal. Uploads carry the version they replace; a remote edit makes `Conflict` handling run
@@ -40,6 +41,7 @@ from ..accounting import Counters, Upload, UploadState
 from ..errors import Corrupt, NotFound, Stale, StorageError
 from ..remotes.protocol import ABSENT, Entry, Expect, Remote, Version
 from ..settings import CacheSettings
+from . import verify
 from .fetch import Fetcher
 from .index import ItemId
 from .item import Generation, Item
@@ -353,10 +355,10 @@ class WriteBack:
         item.row.attempt = Version(item.size, item.row.mtime_ns, self._remote.caps.mtime_resolution_ns)
         self._store.save(item)
         try:
-            stored = await self._remote.put(item.path, task.snapshot, expect=expect, mtime_ns=item.row.mtime_ns)
+            stored = await self._put(item, task.snapshot, expect)
         except NotFound:
             await self._make_parents(item.path)
-            stored = await self._remote.put(item.path, task.snapshot, expect=expect, mtime_ns=item.row.mtime_ns)
+            stored = await self._put(item, task.snapshot, expect)
         self._counters.uploaded_files += 1
         self._counters.uploaded_bytes += task.snapshot.size
         if item.generation == generation:
@@ -365,6 +367,17 @@ class WriteBack:
             item.row.base, item.row.attempt = stored.version, None
             self._store.save(item)
         self._on_stored(item, stored)
+
+    async def _put(self, item: Item, snapshot: Snapshot, expect: Expect) -> Entry:
+        def stored(entry: Entry) -> None:
+            """Not verified yet, and so not clean; but what the next try replaces is this."""
+            item.row.base = entry.version
+            self._store.save(item)
+
+        return await verify.put(
+            self._remote, item.path, snapshot, expect=expect, mtime_ns=item.row.mtime_ns,
+            checksum=self._settings.checksum, stored=stored,
+        )  # fmt: skip
 
     async def _recall(self, item: Item) -> None:
         """An earlier upload was not heard to end: see whether it did, before another makes us forget it."""

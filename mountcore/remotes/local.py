@@ -10,28 +10,22 @@ invariant 8 of the cache ("never published incomplete") holds through a power cu
 
 from __future__ import annotations
 
-import errno
 import os
 import stat as st
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing, suppress
-from itertools import islice
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, final
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, closing
+from typing import TypeVar, TypeVarTuple, final
 
 import trio
 
-from .. import errors
-from ..errors import Corrupt, InvalidName, IsDirectory, NotDirectory, NotFound, Refused, Stale, StorageError
-from .partials import ABANDONED_AFTER, is_abandonable, is_ours, partial_name
-from .paths import basename, check_path, parent
+from ..errors import InvalidName, IsDirectory, Refused, Stale, StorageError, Unsupported
+from . import local_files
+from .local_files import BATCH, PIECE
+from .paths import check_path, join, parent
 from .protocol import (
-    Absent,
-    Anything,
     Capabilities,
     Entry,
     Expect,
-    Kind,
     Remote,
     RenameScope,
     Source,
@@ -40,14 +34,8 @@ from .protocol import (
     Version,
 )
 
-if TYPE_CHECKING:
-    _Scan = os._ScandirIterator[str]
-
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
-PIECE = 1 << 20
-BATCH = 1000
-"""Entries per thread hop of a listing."""
 _CAPS = Capabilities(
     rename=RenameScope.TREE,
     rename_replaces=True,
@@ -55,18 +43,16 @@ _CAPS = Capabilities(
     mtime_resolution_ns=1,
     atomic_put=True,
     symlinks=True,
+    hard_links=True,
     modes=True,
+    owners=True,
+    attributes=True,
+    hashes=frozenset({"md5", "sha1", "sha256"}),
+    copy=True,
+    list_tree=True,
     usage=True,
     parallelism=8,
 )
-_BY_ERRNO: dict[int, type[StorageError]] = {
-    kind.code: kind for kind in errors.REPLIES if kind not in (StorageError, errors.Corrupt)
-} | {
-    errno.EPERM: errors.Denied,
-    errno.ETXTBSY: errors.Busy,
-    errno.EIO: errors.Corrupt,
-    errno.ELOOP: errors.InvalidName,
-}
 
 
 def open(options: dict[str, str], root: str) -> Local:
@@ -97,7 +83,7 @@ class Local(Remote):
         return _CAPS
 
     async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
-        scan, batch = await self._run(directory, _scan, self._real(directory))
+        scan, batch = await self._run(directory, local_files.scan, self._real(directory))
         with closing(scan):
             while True:
                 for entry in batch:
@@ -105,10 +91,10 @@ class Local(Remote):
                         yield entry
                 if len(batch) < BATCH:
                     break
-                batch = await self._run(directory, _batch, scan)
+                batch = await self._run(directory, local_files.batch, scan)
 
     async def stat(self, path: str) -> Entry:
-        return await self._run(path, _stat, self._real(path), path)
+        return await self._run(path, local_files.stat, self._real(path), path)
 
     @asynccontextmanager
     async def read(self, path: str, span: Span, version: Version | None) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -128,44 +114,78 @@ class Local(Remote):
     async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
         real, directory = self._real(path, root=False), parent(path)
         if directory not in self._swept:  # once: sweeping at every put would read the directory every time
-            await self._run(path, _sweep, self._real(directory))
+            await self._run(path, local_files.sweep, self._real(directory))
             self._swept.add(directory)
-        return await self._run(path, _put, real, path, source, expect, mtime_ns)
+        return await self._run(path, local_files.put, real, path, source, expect, mtime_ns)
 
     async def remove(self, path: str) -> None:
-        await self._run(path, _remove, self._real(path, root=False), path)
+        await self._run(path, local_files.remove, self._real(path, root=False), path)
 
     async def mkdir(self, path: str) -> None:
         await self._run(path, os.mkdir, self._real(path))
 
     async def rmdir(self, path: str) -> None:
-        await self._run(path, _rmdir, self._real(path, root=False))
+        await self._run(path, local_files.rmdir, self._real(path, root=False))
 
     async def rename(self, source: str, target: str) -> None:
-        await self._run(target, _rename, self._real(source, root=False), self._real(target, root=False), source)
+        await self._run(
+            target, local_files.rename, self._real(source, root=False), self._real(target, root=False), source
+        )
 
     async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
         def change(real: str) -> Entry:
             before = os.lstat(real)
             os.utime(real, ns=(before.st_atime_ns, mtime_ns), follow_symlinks=False)
-            return _stat(real, path)
+            return local_files.stat(real, path)
 
         return await self._run(path, change, self._real(path))
 
     async def symlink(self, path: str, target: str) -> Entry:
         def make(real: str) -> Entry:
             os.symlink(target, real)
-            _sync_directory(os.path.dirname(real))
-            return _stat(real, path)
+            local_files.sync_directory(os.path.dirname(real))
+            return local_files.stat(real, path)
 
         return await self._run(path, make, self._real(path))
 
     async def set_mode(self, path: str, mode: int) -> Entry:
         def change(real: str) -> Entry:
             os.chmod(real, mode)
-            return _stat(real, path)
+            return local_files.stat(real, path)
 
         return await self._run(path, change, self._real(path))
+
+    async def set_owner(self, path: str, uid: int | None, gid: int | None) -> Entry:
+        def change(real: str) -> Entry:
+            os.chown(real, -1 if uid is None else uid, -1 if gid is None else gid, follow_symlinks=False)
+            return local_files.stat(real, path)
+
+        return await self._run(path, change, self._real(path))
+
+    async def hard_link(self, source: str, target: str) -> Entry:
+        real, new = self._real(source, root=False), self._real(target, root=False)
+        return await self._run(target, local_files.hard_link, real, new, source, target)
+
+    async def attributes(self, path: str) -> Mapping[str, bytes]:
+        return await self._run(path, local_files.attributes, self._real(path))
+
+    async def set_attribute(self, path: str, name: str, value: bytes | None) -> None:
+        await self._run(path, local_files.set_attribute, self._real(path), path, name, value)
+
+    async def copy(self, source: str, target: str, *, expect: Expect) -> Entry:
+        real, new = self._real(source, root=False), self._real(target, root=False)
+        return await self._run(target, local_files.copy, new, target, real, source, expect)
+
+    async def hash(self, path: str, algorithm: str) -> str:
+        if algorithm not in _CAPS.hashes:
+            raise Unsupported(path, f"no {algorithm} here")
+        return await self._run(path, local_files.digest, self._real(path), path, algorithm)
+
+    async def list_tree(self, directory: str) -> AsyncGenerator[tuple[str, Entry], None]:
+        with closing(local_files.walk(self._real(directory))) as walk:
+            while (found := await self._run(directory, next, walk, None)) is not None:
+                for below, entry in found:
+                    yield join(directory, below) if below else directory, entry
 
     async def usage(self) -> Usage:
         room = await self._run("", os.statvfs, self._root)
@@ -195,185 +215,4 @@ class Local(Remote):
         except StorageError:
             raise
         except OSError as problem:
-            raise _translated(path, problem) from problem
-
-
-def _translated(path: str, problem: OSError) -> StorageError:
-    kind = _BY_ERRNO.get(problem.errno or 0)
-    if kind is None:
-        return StorageError(path, problem.strerror or str(problem))
-    return kind(path)
-
-
-def _entry(name: str, real: str, status: os.stat_result) -> Entry | None:
-    mode, times = st.S_IMODE(status.st_mode), status.st_mtime_ns
-    match st.S_IFMT(status.st_mode):
-        case st.S_IFREG:
-            return Entry(name, Kind.FILE, status.st_size, times, mode=mode)
-        case st.S_IFDIR:
-            return Entry(name, Kind.DIRECTORY, 0, times, mode=mode)
-        case st.S_IFLNK:
-            return Entry(name, Kind.SYMLINK, status.st_size, times, mode=mode, target=os.readlink(real))
-        case _:
-            return None
-
-
-def _scan(real: str) -> tuple[_Scan, list[Entry | None]]:
-    """Begin a listing: most directories are listed in one hop to a thread."""
-    scan = os.scandir(real)
-    try:
-        return scan, _batch(scan)
-    except BaseException:
-        scan.close()
-        raise
-
-
-def _batch(scan: _Scan) -> list[Entry | None]:
-    """The next entries, None for what is not shown; fewer than ``BATCH`` at the end only."""
-    found: list[Entry | None] = []
-    for item in islice(scan, BATCH):
-        entry = None
-        if not is_ours(item.name):
-            try:
-                entry = _entry(item.name, item.path, item.stat(follow_symlinks=False))
-            except FileNotFoundError:  # deleted since the directory was read
-                entry = None
-        found.append(entry)
-    return found
-
-
-def _stat(real: str, path: str) -> Entry:
-    entry = _entry(basename(path), real, os.lstat(real))
-    if entry is None:
-        raise NotFound(path, "neither a file nor a directory")
-    if not path and entry.kind is not Kind.DIRECTORY:
-        entry = _entry("", real, os.stat(real))
-        if entry is None or entry.kind is not Kind.DIRECTORY:
-            raise NotDirectory(path)
-    return entry
-
-
-def _check(real: str, path: str, expect: Expect) -> Entry | None:
-    """What is there now; raises Stale where it is not what was expected."""
-    try:
-        now: Entry | None = _stat(real, path)
-    except FileNotFoundError:
-        now = None
-    if now is not None and now.kind is Kind.DIRECTORY:
-        raise IsDirectory(path)
-    match expect:
-        case Anything():
-            pass
-        case Absent():
-            if now is not None:
-                raise Stale(path, "the name is taken")
-        case Version():
-            if now is None or not now.version.matches(expect):
-                raise Stale(path, "the file has changed")
-    return now
-
-
-def _put(real: str, path: str, source: Source, expect: Expect, mtime_ns: int | None) -> Entry:
-    _check(real, path, expect)
-    partial = os.path.join(os.path.dirname(real), partial_name(basename(real)))
-    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            _copy(source, fd, path)
-            if mtime_ns is not None:
-                os.utime(fd, ns=(time.time_ns(), mtime_ns))
-            before = _check(real, path, expect)
-            if before is not None and before.mode is not None and before.kind is Kind.FILE:
-                os.fchmod(fd, before.mode)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        if expect is Absent.ABSENT:
-            _publish_new(partial, real, path)
-        else:
-            os.rename(partial, real)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(partial)
-        raise
-    _sync_directory(os.path.dirname(real))
-    return _stat(real, path)
-
-
-def _copy(source: Source, fd: int, path: str) -> None:
-    offset = 0
-    while offset < source.size:
-        trio.from_thread.check_cancelled()
-        piece = memoryview(source.pread(min(PIECE, source.size - offset), offset))
-        if not piece:
-            raise Corrupt(path, f"the source ended at {offset} of {source.size} bytes")
-        while piece:
-            written = os.write(fd, piece)
-            offset += written
-            piece = piece[written:]
-
-
-def _publish_new(partial: str, real: str, path: str) -> None:
-    """Publish where nothing may be: a link fails if the name is taken, a rename would replace it."""
-    try:
-        os.link(partial, real)
-    except FileExistsError:
-        raise Stale(path, "the name is taken") from None
-    except OSError as problem:
-        if problem.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
-            raise
-        os.rename(partial, real)  # a file system without hard links (vfat, some FUSE)
-    else:
-        os.unlink(partial)
-
-
-def _sync_directory(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as problem:
-        if problem.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(fd)
-
-
-def _sweep(directory: str) -> int:
-    """Delete partials that nobody writes any more; answers how many."""
-    gone = 0
-    with os.scandir(directory) as scan:
-        for item in scan:
-            if is_abandonable(item.name):
-                with suppress(FileNotFoundError):
-                    if time.time() - item.stat(follow_symlinks=False).st_mtime > ABANDONED_AFTER:
-                        os.unlink(item.path)
-                        gone += 1
-    return gone
-
-
-def _remove(real: str, path: str) -> None:
-    if st.S_ISDIR(os.lstat(real).st_mode):
-        raise IsDirectory(path)
-    os.unlink(real)
-
-
-def _rmdir(real: str) -> None:
-    try:
-        os.rmdir(real)
-    except OSError as problem:
-        if problem.errno != errno.ENOTEMPTY or not _sweep(real):
-            raise
-        os.rmdir(real)
-
-
-def _rename(real: str, target: str, source: str) -> None:
-    try:
-        os.lstat(real)
-    except OSError as problem:
-        raise _translated(source, problem) from problem
-    try:
-        os.rename(real, target)
-    except OSError as problem:
-        if problem.errno == errno.EEXIST:  # what some file systems say of a directory that is not empty
-            problem.errno = errno.ENOTEMPTY
-        raise
+            raise local_files.translated(path, problem) from problem

@@ -1,16 +1,18 @@
 """Files in this process's memory: for trials, tests and scratch space. Nothing outlives the process.
 
 Every `open` makes a storage of its own, with an identity that no other has. The strictest remote of all:
-exact times, a tag for every content, ``expect`` checked in the step that publishes. All state is touched on
-the trio thread only, between checkpoints.
+exact times, a tag for every content, ``expect`` checked in the step that publishes, and every change told to
+who asks. All state is touched on the trio thread only, between checkpoints.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import final
@@ -26,12 +28,14 @@ from ..errors import (
     NotEmpty,
     NotFound,
     Stale,
+    Unsupported,
 )
-from .paths import basename, check_path, is_below, parent
+from .paths import basename, check_path, is_below, join, parent
 from .protocol import (
     Absent,
     Anything,
     Capabilities,
+    Changes,
     Entry,
     Expect,
     Kind,
@@ -44,6 +48,8 @@ from .protocol import (
 )
 
 PIECE = 1 << 20
+REMEMBERED = 10_000
+"""Changes that are told to who asks; who asks later is told that everything may have changed."""
 _CAPS = Capabilities(
     rename=RenameScope.TREE,
     rename_replaces=True,
@@ -52,6 +58,11 @@ _CAPS = Capabilities(
     atomic_put=True,
     conditional_put=True,
     tags=True,
+    attributes=True,
+    hashes=frozenset({"md5", "sha1", "sha256"}),
+    copy=True,
+    list_tree=True,
+    changes=True,
     usage=True,
     parallelism=64,
 )
@@ -62,11 +73,15 @@ class _File:
     content: bytes
     mtime_ns: int
     tag: str
+    ident: int
+    attributes: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Directory:
     mtime_ns: int
+    ident: int
+    attributes: dict[str, bytes] = field(default_factory=dict)
     children: dict[str, _File | _Directory] = field(default_factory=dict)
 
 
@@ -81,8 +96,12 @@ class Memory(Remote):
 
     def __init__(self, root: str = "") -> None:
         self._identity = f"memory://{secrets.token_hex(8)}/{check_path(root)}"
-        self._root = _Directory(time.time_ns())
+        self._idents = itertools.count(1)
+        self._root = _Directory(time.time_ns(), next(self._idents))
         self._tags = itertools.count(1)
+        self._changed = 0
+        """Changes so far, of which the last ones are remembered by the directory they happened in."""
+        self._changes: deque[str] = deque(maxlen=REMEMBERED)
 
     def __repr__(self) -> str:
         return f"<Memory {self._identity}>"
@@ -122,6 +141,9 @@ class Memory(Remote):
             await trio.lowlevel.checkpoint()
         if len(content) != source.size:
             raise Corrupt(path, f"the source ended at {len(content)} of {source.size} bytes")
+        return self._store(path, bytes(content), time.time_ns() if mtime_ns is None else mtime_ns, expect)
+
+    def _store(self, path: str, content: bytes, mtime_ns: int, expect: Expect) -> Entry:
         directory, name = self._place(path)
         now = directory.children.get(name)
         if isinstance(now, _Directory):
@@ -135,15 +157,26 @@ class Memory(Remote):
             case Version():
                 if now is None or not _entry(name, now).version.matches(expect):
                     raise Stale(path, "the file has changed")
-        made = _File(bytes(content), time.time_ns() if mtime_ns is None else mtime_ns, str(next(self._tags)))
-        directory.children[name] = made
-        return _entry(name, made)
+        tag = str(next(self._tags))
+        if now is None:
+            now = directory.children[name] = _File(content, mtime_ns, tag, next(self._idents))
+        else:
+            now.content, now.mtime_ns, now.tag = content, mtime_ns, tag
+        self._happened(path)
+        return _entry(name, now)
+
+    def _happened(self, *paths: str) -> None:
+        """Names changed: remember in which directories."""
+        for path in paths:
+            self._changed += 1
+            self._changes.append(parent(path))
 
     async def remove(self, path: str) -> None:
         await trio.lowlevel.checkpoint()
         self._file(path)
         directory, name = self._place(path)
         del directory.children[name]
+        self._happened(path)
 
     async def mkdir(self, path: str) -> None:
         await trio.lowlevel.checkpoint()
@@ -152,7 +185,8 @@ class Memory(Remote):
         directory, name = self._place(path)
         if name in directory.children:
             raise Exists(path)
-        directory.children[name] = _Directory(time.time_ns())
+        directory.children[name] = _Directory(time.time_ns(), next(self._idents))
+        self._happened(path)
 
     async def rmdir(self, path: str) -> None:
         await trio.lowlevel.checkpoint()
@@ -160,6 +194,7 @@ class Memory(Remote):
             raise NotEmpty(path)
         directory, name = self._place(path)
         del directory.children[name]
+        self._happened(path)
 
     async def rename(self, source: str, target: str) -> None:
         await trio.lowlevel.checkpoint()
@@ -179,16 +214,63 @@ class Memory(Remote):
                 raise NotEmpty(target)
         directory.children[wanted] = moving
         del origin.children[name]
+        self._happened(source, target)
 
     async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
         await trio.lowlevel.checkpoint()
         node = self._find(path)
         node.mtime_ns = mtime_ns
+        self._happened(path)
         return _entry(basename(path), node)
 
     async def usage(self) -> Usage:
         await trio.lowlevel.checkpoint()
         return Usage(used=_size(self._root))
+
+    async def attributes(self, path: str) -> Mapping[str, bytes]:
+        await trio.lowlevel.checkpoint()
+        return dict(self._find(path).attributes)
+
+    async def set_attribute(self, path: str, name: str, value: bytes | None) -> None:
+        await trio.lowlevel.checkpoint()
+        kept = self._find(path).attributes
+        if value is not None:
+            kept[name] = value
+        elif kept.pop(name, None) is None:
+            raise NotFound(path, f"it has no attribute {name!r}")
+
+    async def copy(self, source: str, target: str, *, expect: Expect) -> Entry:
+        await trio.lowlevel.checkpoint()
+        file = self._file(source)
+        return self._store(target, file.content, file.mtime_ns, expect)
+
+    async def hash(self, path: str, algorithm: str) -> str:
+        await trio.lowlevel.checkpoint()
+        content = self._file(path).content
+        if algorithm not in _CAPS.hashes:
+            raise Unsupported(path, f"no {algorithm} here")
+        return hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+
+    async def list_tree(self, directory: str) -> AsyncGenerator[tuple[str, Entry], None]:
+        await trio.lowlevel.checkpoint()
+        waiting = [(directory, self._directory(directory))]
+        while waiting:
+            path, node = waiting.pop()
+            for name, child in tuple(node.children.items()):
+                if isinstance(child, _Directory):
+                    waiting.append((join(path, name), child))
+                yield path, _entry(name, child)
+
+    async def changes(self, cursor: str | None) -> Changes:
+        await trio.lowlevel.checkpoint()
+        now = str(self._changed)
+        if cursor is None:
+            return Changes(now)
+        missed = self._changed - int(cursor)
+        if missed > len(self._changes):
+            return Changes(now, everything=True)
+        recent = itertools.islice(self._changes, len(self._changes) - missed, None)
+        return Changes(now, tuple(dict.fromkeys(recent)))
 
     async def aclose(self) -> None:
         """Nothing to let go of; the files live as long as the object."""
@@ -231,8 +313,8 @@ async def _pieces(content: bytes, span: Span) -> AsyncIterator[bytes]:
 
 def _entry(name: str, node: _File | _Directory) -> Entry:
     if isinstance(node, _Directory):
-        return Entry(name, Kind.DIRECTORY, 0, node.mtime_ns)
-    return Entry(name, Kind.FILE, len(node.content), node.mtime_ns, 1, node.tag)
+        return Entry(name, Kind.DIRECTORY, 0, node.mtime_ns, ident=node.ident)
+    return Entry(name, Kind.FILE, len(node.content), node.mtime_ns, 1, node.tag, ident=node.ident)
 
 
 def _size(node: _File | _Directory) -> int:

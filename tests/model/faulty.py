@@ -44,6 +44,8 @@ class Rule:
     """A body ends after this many bytes."""
     dies: int | None = None
     """A body breaks with ``before`` after this many bytes, an upload after the source gave this many."""
+    flip: int | None = None
+    """An upload arrives with the byte at this offset changed."""
     entry: Callable[[Entry], Entry] | None = None
     """Changes what is answered."""
 
@@ -153,6 +155,8 @@ class Faulty(Around):
         async with self._call("put", path) as rule:
             if rule.dies is not None and rule.before is not None:
                 source = _Dying(source, rule.dies, rule.before)
+            if rule.flip is not None:
+                source = _Flipped(source, rule.flip)
             stored = await self.inner.put(path, source, expect=expect, mtime_ns=mtime_ns)
         return rule.entry(stored) if rule.entry else stored
 
@@ -175,6 +179,10 @@ class Faulty(Around):
     async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
         async with self._call("set_mtime", path):
             return await self.inner.set_mtime(path, mtime_ns)
+
+    async def hash(self, path: str, algorithm: str) -> str:
+        async with self._call("hash", path):
+            return await self.inner.hash(path, algorithm)
 
     async def usage(self) -> Usage:
         async with self._call("usage", ""):
@@ -200,3 +208,21 @@ class _Dying:
         if offset + length > self._dies:
             raise self._problem
         return self._source.pread(length, offset)
+
+
+class _Flipped:
+    """A source of which one byte is changed on the way."""
+
+    def __init__(self, source: Source, at: int) -> None:
+        self._source = source
+        self._at = at
+
+    @property
+    def size(self) -> int:
+        return self._source.size
+
+    def pread(self, length: int, offset: int) -> bytes:
+        data = bytearray(self._source.pread(length, offset))
+        if offset <= self._at < offset + len(data):
+            data[self._at - offset] ^= 1
+        return bytes(data)
