@@ -12,7 +12,7 @@ import trio
 
 from mountcore.errors import Refused
 
-from .settings import OPTIONS
+from .settings import IGNORED, OPTIONS
 
 if TYPE_CHECKING:  # loading the options must not load the mount
     from mountcore.vfs import Vfs
@@ -50,6 +50,9 @@ async def serve_mount(
     from .operations import Operations
     from .session import SessionSettings
 
+    for option in IGNORED:
+        if values[option.name]:
+            log.warning("--%s does nothing here: %s", option.name, option.help)
     allow_other = bool(values["allow-other"] or values["allow-root"])
     place = await trio.to_thread.run_sync(
         lambda: prepare(mountpoint, allow_non_empty=values["allow-non-empty"], allow_other=allow_other)
@@ -60,7 +63,7 @@ async def serve_mount(
         timeout = FOREVER if lifetime is None else lifetime
     settings = SessionSettings(
         mountpoint=place,
-        source=values["devname"] or vfs.remote.identity,
+        source=values["devname"] or values["volname"] or vfs.remote.identity,
         timeout=timeout,
         allow_other=allow_other,
         allow_root=values["allow-root"],
@@ -73,6 +76,8 @@ async def serve_mount(
         tasks=values["fuse-tasks"],
         xattrs=values["xattr"],
         async_read=values["async-read"],
+        patience=values["daemon-timeout"],
+        debug=values["debug-fuse"],
     )
     operations = Operations(vfs, writeback=settings.writeback)
     session = _open_session(values["fuse-session"], operations, settings)

@@ -91,7 +91,7 @@ def prepare(mountpoint: str, *, allow_non_empty: bool, allow_other: bool) -> str
 
 def _is_dead(path: str) -> bool:
     try:
-        os.stat(path)
+        os.statvfs(path)  # always asks the file system; stat(2) may be answered by what the kernel remembers
     except OSError as problem:
         return problem.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False

@@ -18,6 +18,7 @@ from mountcore.vfs import Node
 from . import kernel as k
 from .operations import Opened, Operations
 from .session import SessionSettings
+from .trace import said, said_at_once
 
 Reply = tuple[bytes, ...]
 NOTHING: Reply = ()
@@ -70,6 +71,9 @@ class Requests:
         if settings.xattrs:
             self.quick |= {k.Op.GETXATTR: self._getxattr, k.Op.LISTXATTR: self._listxattr}
             self.handlers |= {k.Op.SETXATTR: self._setxattr, k.Op.REMOVEXATTR: self._removexattr}
+        if settings.debug:
+            self.quick = {code: said_at_once(k.Op(code).name, handler) for code, handler in self.quick.items()}
+            self.handlers = {code: said(k.Op(code).name, handler) for code, handler in self.handlers.items()}
 
     def forget(self, code: int, inode: int, body: memoryview) -> None:
         """FORGET and BATCH_FORGET, which are not answered."""

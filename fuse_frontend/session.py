@@ -31,6 +31,10 @@ class SessionSettings:
     """Requests that may wait at once; None: what suits the session."""
     xattrs: bool = False
     """Whether extended attributes are answered at all."""
+    patience: float | None = None
+    """Seconds after which a request that still waits is answered with ETIMEDOUT; None: never."""
+    debug: bool = False
+    """Log every request and its answer."""
 
 
 class Session(Notifier, Protocol):

@@ -16,7 +16,7 @@ import errno
 import functools
 import logging
 import os
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any, final
 
@@ -193,11 +193,11 @@ class DirectSession:
                 with trio.CancelScope() as scope:
                     self._scopes[unique] = scope, thread
                     try:
-                        reply = await handler(inode, body)
+                        reply = await self._bounded(code, handler(inode, body))
                     finally:
                         del self._scopes[unique]
             else:
-                reply = await handler(inode, body)
+                reply = await self._bounded(code, handler(inode, body))
         except OSError as problem:
             self._refuse(unique, problem.errno or errno.EIO)
             return
@@ -211,6 +211,13 @@ class DirectSession:
             self._refuse(unique, errno.EINTR)
         elif not self._answer(unique, reply):
             await self._requests.take_back(code, reply)
+
+    async def _bounded(self, code: int, work: Awaitable[Reply]) -> Reply:
+        if self._settings.patience is None or code == k.Op.RELEASE:
+            return await work
+        with trio.move_on_after(self._settings.patience):
+            return await work
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
     def _defect(self, code: int, unique: int) -> None:
         log.exception("a request of the kernel (code %d) failed in a way that nobody foresaw", code)

@@ -24,6 +24,7 @@ from mountcore.vfs import Node
 from .mountpoint import mounted_at
 from .operations import Operations
 from .session import SessionSettings
+from .trace import said
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,12 @@ FAST_WAIT_VERSIONS = ("3.4.", "3.5.")
 
 TASKS = 32
 """Requests that wait at once, unless the settings say; each has a buffer of 1 MiB."""
+
+_REQUESTS = (
+    "lookup", "forget", "getattr", "setattr", "readlink", "mknod", "mkdir", "unlink", "rmdir", "rename", "symlink",
+    "link", "statfs", "getxattr", "listxattr", "setxattr", "removexattr", "opendir", "readdir", "releasedir", "open",
+    "create", "read", "write", "flush", "fsync", "release",
+)  # fmt: skip
 
 _taken = False
 
@@ -49,7 +56,12 @@ def _answering(operation: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Co
     @functools.wraps(operation)
     async def answer(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return await operation(*args, **kwargs)
+            patience = args[0]._patience  # type: ignore[attr-defined]
+            if patience is None:
+                return await operation(*args, **kwargs)
+            with trio.move_on_after(patience):
+                return await operation(*args, **kwargs)
+            raise pyfuse3.FUSEError(errno.ETIMEDOUT)
         except OSError as problem:
             raise pyfuse3.FUSEError(problem.errno or errno.EIO) from None
         except pyfuse3.FUSEError:
@@ -78,9 +90,13 @@ class _Bridge(pyfuse3.Operations):
         self._timeout = settings.timeout
         self._direct = settings.direct_io
         self._xattrs = settings.xattrs
+        self._patience = settings.patience
         self._negative = pyfuse3.EntryAttributes()
         self._negative.st_ino = 0
         self._negative.entry_timeout = settings.timeout
+        if settings.debug:
+            for name in _REQUESTS:
+                setattr(self, name, said(name, getattr(self, name)))
 
     def _entry(self, node: Node) -> Any:
         facts = self._ops.attributes(node)
@@ -244,18 +260,25 @@ class _Bridge(pyfuse3.Operations):
 
     async def read(self, fh: int, offset: int, size: int) -> bytes:
         try:
-            handle = self._handles[fh]
-            data = handle.try_read(offset, size)
-            return data if data is not None else await handle.read(offset, size)
+            data = self._handles[fh].try_read(offset, size)
         except OSError as problem:
             raise pyfuse3.FUSEError(problem.errno or errno.EIO) from None
+        return data if data is not None else await self._read(fh, offset, size)
+
+    @_answering
+    async def _read(self, fh: int, offset: int, size: int) -> bytes:
+        return await self._handles[fh].read(offset, size)
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         try:
             written = self._ops.try_write(fh, offset, data)
-            return written if written is not None else await self._ops.write(fh, offset, data)
         except OSError as problem:
             raise pyfuse3.FUSEError(problem.errno or errno.EIO) from None
+        return written if written is not None else await self._write(fh, offset, data)
+
+    @_answering
+    async def _write(self, fh: int, offset: int, data: bytes) -> int:
+        return await self._ops.write(fh, offset, data)
 
     @_answering
     async def flush(self, fh: int) -> None:
@@ -265,9 +288,11 @@ class _Bridge(pyfuse3.Operations):
     async def fsync(self, fh: int, datasync: bool) -> None:
         await self._ops.fsync(fh)
 
-    @_answering
     async def release(self, fh: int) -> None:
-        await self._ops.release(fh)
+        try:
+            await self._ops.release(fh)
+        except OSError as problem:  # the kernel asks and does not listen
+            log.warning("a file was closed with an error: %s", problem)
 
 
 @final

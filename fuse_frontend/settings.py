@@ -41,6 +41,24 @@ def _flags(text: str) -> tuple[str, ...]:
     return words
 
 
+def _unlimited(text: str) -> float | None:
+    """A duration of which 0 and off are None."""
+    return parse_duration(text) or None
+
+
+def _ignored(name: str, what: str, metavar: str = "") -> Option:
+    """An option of rclone's for other systems: accepted, and said to do nothing. Its value is the text."""
+    return Option(name, "", f"Accepted for rclone's sake, does nothing on Linux ({what})", str, metavar, not metavar)
+
+
+IGNORED: tuple[Option, ...] = (
+    _ignored("noappledouble", "macOS"),
+    _ignored("noapplexattr", "macOS"),
+    _ignored("network-mode", "Windows"),
+    _ignored("mount-case-insensitive", "Windows; --vfs-case-insensitive is what finds names", "TRISTATE"),
+    _ignored("allow-idmap", "rclone's other mount"),
+)
+
 OPTIONS: tuple[Option, ...] = (
     Option("allow-other", "false", "Let other users use the mount", boolean, flag=True),
     Option("allow-root", "false", "Let root use the mount of an ordinary user (implies --allow-other)", boolean,
@@ -55,10 +73,16 @@ OPTIONS: tuple[Option, ...] = (
     Option("direct-io", "false", "The kernel keeps no file content", boolean, flag=True),
     Option("write-back-cache", "false", "The kernel gathers small writes", boolean, flag=True),
     Option("devname", "", "What df and mount show as the source; default: the remote", str, "NAME"),
-    Option("fuse-flag", "", "Flags for the kernel, separated by commas, like noatime,nosuid", _flags, "FLAGS"),
+    Option("volname", "", "What df and mount show as the source where --devname does not say", str, "NAME"),
+    Option("fuse-flag", "", "Flags for the kernel, separated by commas, like noatime,nosuid", _flags, "FLAGS",
+           many=True),
+    Option("daemon-timeout", "0", "A request of the kernel's that takes longer fails with ETIMEDOUT; 0: never",
+           _unlimited, "DURATION"),
+    Option("debug-fuse", "false", "Log every request of the kernel; with -v", boolean, flag=True),
     Option("xattr", "false", "Show state as extended attributes, user.portside.*; ls -l takes longer", boolean,
            flag=True),
     Option("fuse-session", "auto", f"How to talk to the kernel: {', '.join(SESSIONS)}", _session, "WHICH"),
     Option("fuse-tasks", "auto", "Requests that wait at once; auto: 256, with pyfuse3, where each may hold 1 MiB, 32",
            _tasks, "N"),
+    *IGNORED,
 )  # fmt: skip

@@ -29,6 +29,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+#: names under which mount(8) and umount(8) run this program → function in commands.mount_helper
+HELPERS = {
+    "mount.portside": "mount", "mount.fuse.portside": "mount",
+    "umount.portside": "umount", "umount.fuse.portside": "umount",
+}  # fmt: skip
+
+
 class _Command(Protocol):
     def run(self, argv: list[str]) -> int: ...
 
@@ -36,7 +43,10 @@ class _Command(Protocol):
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; answers the exit code. Never a traceback for what a user or a storage did."""
     words = sys.argv[1:] if argv is None else argv
+    name = os.path.basename(sys.argv[0]) if argv is None else ""
     try:
+        if name in HELPERS:
+            return _helper(HELPERS[name], words)
         return _dispatch(words)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -60,6 +70,12 @@ def _dispatch(words: list[str]) -> int:
         raise UsageError(f"unknown command {words[0]!r}; {hint}")
     module = importlib.import_module(f"{__package__}.commands.{COMMANDS[words[0]][0]}")
     return cast(_Command, module).run(words[1:])
+
+
+def _helper(function: str, argv: list[str]) -> int:
+    from .commands import mount_helper
+
+    return mount_helper.mount(argv) if function == "mount" else mount_helper.umount(argv)
 
 
 def usage() -> str:

@@ -38,6 +38,8 @@ class Option:
     parse: Callable[[str], object]
     metavar: str = "VALUE"
     flag: bool = False
+    many: bool = False
+    """May be given several times; the texts are joined with commas."""
 
     @property
     def key(self) -> str:

@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 from ftp_frontend.command import OPTIONS as FTP_OPTIONS  # noqa: E402
 from fuse_frontend.command import OPTIONS as FUSE_OPTIONS  # noqa: E402
 from mountcore.commands.arguments import PROCESS_OPTIONS  # noqa: E402
+from mountcore.commands.mount import DAEMON_OPTIONS  # noqa: E402
 from mountcore.options import VFS_OPTIONS, Option  # noqa: E402
 from mountcore.remotes.registry import types  # noqa: E402
 
@@ -53,7 +54,7 @@ def _cell(text: str) -> str:
 def blocks() -> dict[str, str]:
     """Every generated block by its name."""
     return {
-        "mount": table(FUSE_OPTIONS), "ftp": table(FTP_OPTIONS), "vfs": table(VFS_OPTIONS),
+        "mount": table((*FUSE_OPTIONS, *DAEMON_OPTIONS)), "ftp": table(FTP_OPTIONS), "vfs": table(VFS_OPTIONS),
         "process": table(PROCESS_OPTIONS), "remote ftp": remote_table("ftp"),
     }  # fmt: skip
 

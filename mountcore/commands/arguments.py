@@ -20,10 +20,21 @@ from .failures import UsageError
 
 PREFIXES = ("PORTSIDE_", "RCLONE_")
 
+
+def log_format(text: str) -> str:
+    """How log lines look."""
+    if text.strip().lower() not in ("text", "json"):
+        raise Refused(f"{text!r} is neither text nor json")
+    return text.strip().lower()
+
+
 #: what a long-running command takes besides the options of its front ends
 PROCESS_OPTIONS: tuple[Option, ...] = (
     Option("drain-timeout", "off", "When ending, stop uploading after this long; the rest is kept for the next start",
            parse_duration, "DURATION"),
+    Option("log-file", "", "Write the log to this file (opened anew when it was moved away) instead of standard error",
+           str, "FILE"),
+    Option("log-format", "text", "text, or json: one object a line", log_format, "FORMAT"),
     Option("config", "", "Portside's configuration file, instead of the usual one", str, "FILE"),
     Option("log-level", "warning", "debug, info, warning or error; -v is info, -vv debug", str, "LEVEL"),
     Option("quiet", "false", "Say nothing while all is well", boolean, flag=True),
@@ -60,7 +71,8 @@ class Parser(argparse.ArgumentParser):
             if option.flag:
                 self._flags.add(f"--{option.name}")
             metavar = "BOOL" if option.flag else option.metavar
-            group.add_argument(f"--{option.name}", dest=option.name, metavar=metavar, help=text)
+            how = "append" if option.many else "store"
+            group.add_argument(f"--{option.name}", dest=option.name, metavar=metavar, help=text, action=how)
             self._tables.append(option)
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
@@ -82,8 +94,12 @@ class Parser(argparse.ArgumentParser):
 
 def given(args: argparse.Namespace, options: Iterable[Option]) -> dict[str, str]:
     """The texts that the command line has for these options."""
-    values = vars(args)
-    return {o.name: values[o.name] for o in options if values.get(o.name) is not None}
+    found: dict[str, str] = {}
+    for option in options:
+        value = vars(args).get(option.name)
+        if value is not None:
+            found[option.name] = ",".join(value) if isinstance(value, list) else value
+    return found
 
 
 def from_environment(

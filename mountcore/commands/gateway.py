@@ -49,7 +49,7 @@ def run(argv: list[str]) -> int:
     parser.add_table("process options", PROCESS_OPTIONS)
     args = parser.parse(argv)
     values = process_values(args)
-    set_up(str(values["log-level"]), args.verbose)
+    set_up(values, args.verbose)
     parts = GatewayFile(Path(args.file)).parts(open_config(values))
     from .process import run as serve  # after everything is checked: loading the core takes a while
 
@@ -126,7 +126,8 @@ class GatewayFile:
             raise Refused(f"{where}: {problem}") from None
         if words and words in opened:
             # the same words are the same storage, also where each opening would make a new one (:memory:)
-            return dataclasses.replace(part, remote=opened[words].remote)
+            first = opened[words]
+            return dataclasses.replace(part, remote=first.remote, configured=first.configured)
         if words:
             opened[words] = part
         return part

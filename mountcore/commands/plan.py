@@ -6,16 +6,47 @@ Used by the commands that serve: ``mount``, ``serve`` and ``gateway`` make the s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import Refused
 from ..options import vfs_settings
-from ..remotes.conf import Config
+from ..remotes.conf import Config, Located
 from ..remotes.protocol import Remote
+from ..remotes.registry import open_remote
 from ..settings import VfsSettings
 from .arguments import front_end_values, vfs_texts
+
+if TYPE_CHECKING:  # the command says what is missing before it loads trio
+    from ..remotes.replaceable import Replaceable
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """Where a remote was configured, to look there again."""
+
+    remote: Replaceable
+    words: str
+    located: Located = field(repr=False)
+    config: Callable[[], Config]
+    """Reads the configuration as it is now."""
+
+    async def reload(self) -> tuple[Configured, bool]:
+        """Go on with the options that the configuration has now; answers whether they are others.
+
+        Raises :class:`Refused` where they make no sense, or it would be another storage.
+        """
+        located = self.config().locate(self.words)
+        if located == self.located:
+            return self, False
+        remote = open_remote(located.kind, dict(located.options), located.root)
+        if remote.identity != self.remote.identity:
+            await remote.aclose()
+            raise Refused(f"{self.words}: the configuration names another storage now; restart to use that one")
+        await self.remote.replace(remote)
+        return dataclasses.replace(self, located=located), True
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +65,7 @@ class FrontEnd:
     mountpoint: str = ""
     vfs_texts: Mapping[str, str] = field(default_factory=dict)
     """What ``settings`` was made of; an auth proxy's storages get the same, with changes."""
+    configured: Configured | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +75,13 @@ class Plan:
     front_ends: tuple[FrontEnd, ...]
     drain_timeout: float | None = None
     quiet: bool = False
+    ready: Callable[[], None] = lambda: None
+    """Called when everything answers."""
 
 
 def open_config(values: Mapping[str, object]) -> Config:
     """The user's configuration; ``--config`` names another file."""
-    return Config(Path(str(values["config"])).expanduser() if values["config"] else None)
+    return Config(Path(str(values["config"])).expanduser().absolute() if values["config"] else None)
 
 
 def as_seconds(value: object) -> float | None:
@@ -67,7 +101,11 @@ def front_end(
     settings = vfs_settings(texts)
     if words is None:
         return FrontEnd(kind, "", None, settings, values, mountpoint, texts)
-    return FrontEnd(kind, config.label(words), config.open(words), settings, values, mountpoint, texts)
+    from ..remotes.replaceable import Replaceable
+
+    remote = Replaceable(config.open(words))
+    configured = Configured(remote, words, config.locate(words), config.again)
+    return FrontEnd(kind, config.label(words), remote, settings, values, mountpoint, texts, configured)
 
 
 def check_together(front_ends: list[FrontEnd], places: list[str]) -> list[FrontEnd]:

@@ -5,7 +5,8 @@
         └─ signal   ├─ SIGINT, SIGTERM: FTP servers stop; uploads are drained; mounts are taken down; what
            ends     │  their last closes left is drained; exit 0, or 5 with the list of what is not stored
            at once  ├─ the last mount was unmounted from outside: the same
-                    ├─ SIGHUP: listings are forgotten, and stays serving
+                    ├─ SIGHUP: listings are forgotten, the configuration is read anew, and stays serving
+                    ├─ SIGUSR1: what it is doing goes to the log
                     └─ a second SIGINT or SIGTERM: everything is cancelled at once; the journal keeps what
                        is not uploaded, and the next start takes it up
 
@@ -31,7 +32,7 @@ import trio
 
 from ..accounting import Upload, UploadState
 from ..control import Answer, Message, listening, real_path
-from ..errors import StorageError
+from ..errors import Refused, StorageError
 from ..service import Core, open_core
 from ..vfs import Vfs
 from .arguments import FRONT_ENDS, missing_library
@@ -39,6 +40,8 @@ from .failures import EXIT_TRY_AGAIN, about_remote, describe, leaves
 from .logs import say
 from .plan import FrontEnd, Plan
 from .progress import Pending, Progress
+from .status import lines_of
+from .supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +114,7 @@ class _Part:
     def __init__(self, front_end: FrontEnd, vfs: Vfs | None) -> None:
         self.front_end = front_end
         self.vfs = vfs
+        self.configured = front_end.configured
         self.scope = trio.CancelScope()
         self.control = trio.CancelScope()
         self.ended = trio.Event()
@@ -130,24 +134,28 @@ class _Process:
         self._unasked = trio.Event()
         self._unasked.set()
         self._core: Core | None = None
+        self._supervisor = Supervisor()
 
     async def run(self) -> None:
         """All of it."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self._obey_signals, nursery.cancel_scope)
+            nursery.start_soon(self._supervisor.run, lambda: self._pending_in_words("serving"))
             await self._serve()
             nursery.cancel_scope.cancel()
 
     async def _obey_signals(
         self, everything: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        obeyed = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+        with trio.open_signal_receiver(*obeyed) as signals:
             task_status.started()
             async for signum in signals:
                 if signum == signal.SIGHUP:
-                    log.info("SIGHUP: directory listings are read anew")
-                    for view in self._core.views() if self._core else ():
-                        await view.refresh()
+                    await self._reload()
+                elif signum == signal.SIGUSR1:
+                    for part in self._parts:
+                        self._log_snapshot(part)
                 elif self._serving and not self._stop.is_set():
                     self._stop.set()
                 else:
@@ -155,6 +163,36 @@ class _Process:
                     self._end_by_force()
                     everything.cancel()
                     return
+
+    async def _reload(self) -> None:
+        """Read directories anew, and the configuration: a new password is used from here on."""
+        log.info("SIGHUP: directory listings and the configuration are read anew")
+        self._supervisor.reloading()
+        for part in self._parts:
+            if part.configured is None:
+                continue
+            try:
+                part.configured, changed = await part.configured.reload()
+            except Refused as problem:
+                log.warning("%s stays as it is: %s", part.front_end.label, problem)
+            else:
+                if changed:
+                    log.info("%s: the options that the configuration has now are used", part.front_end.label)
+        for view in self._core.views() if self._core else ():
+            await view.refresh()
+        self._supervisor.ready()
+
+    def _pending(self) -> Pending:
+        return Pending.of(view.snapshot() for view in (self._core.views() if self._core else ()))
+
+    def _pending_in_words(self, doing: str) -> str:
+        pending = self._pending()
+        return f"{doing}; {pending}" if pending.files else f"{doing}; everything is stored"
+
+    def _log_snapshot(self, part: _Part) -> None:
+        if part.vfs is not None and not part.ended.is_set():
+            for line in lines_of(self._status(part)):
+                log.warning("%s", line)
 
     def _end_by_force(self) -> None:
         timer = threading.Timer(HARD_EXIT, os._exit, (self.code,))
@@ -178,7 +216,12 @@ class _Process:
                 self._parts.append(part)
                 self._announce(part, started)
             self._serving = True
+            self._supervisor.status(self._pending_in_words("serving"))
+            self._supervisor.ready()
+            self._plan.ready()
+            self._stop_if_nothing_is_left()
             await self._stop.wait()
+            self._supervisor.stopping()
             await self._finish(core)
             nursery.cancel_scope.cancel()
 
@@ -239,6 +282,8 @@ class _Process:
 
             async def show(pending: Pending) -> None:
                 progress.update(pending)
+                if pending.files:
+                    self._supervisor.extend()
 
             await self._end_parts("ftp")
             await drain(core.views(), self._plan.drain_timeout, show)

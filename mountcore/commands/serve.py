@@ -38,7 +38,7 @@ def run(argv: list[str]) -> int:
     parser.add_table("process options", PROCESS_OPTIONS)
     args = parser.parse(argv[1:])
     values = process_values(args)
-    set_up(str(values["log-level"]), args.verbose)
+    set_up(values, args.verbose)
     part = front_end("ftp", open_config(values), args.remote, given(args, options), given(args, VFS_OPTIONS))
     if part.remote is None and not part.values.get("auth-proxy"):
         raise Refused("what to serve is missing: name a remote, like photos: or /a/folder")

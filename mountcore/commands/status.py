@@ -37,12 +37,13 @@ def run(argv: list[str]) -> int:
     print(
         json.dumps(status)
         if parse_values(OPTIONS, given(args, OPTIONS))["json"]
-        else "\n".join(map(printable, _lines(status)))
+        else "\n".join(map(printable, lines_of(status)))
     )
     return 0
 
 
-def _lines(s: Mapping[str, Any]) -> list[str]:
+def lines_of(s: Mapping[str, Any]) -> list[str]:
+    """A status for people."""
     reads = s["hits"] + s["misses"]
     lines = [
         f"{s['remote']} at {s['mountpoint']}, process {s['pid']}",

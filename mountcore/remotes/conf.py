@@ -127,12 +127,17 @@ class Config:
         """``own`` overrides where portside's own file is; then, and with ``$PORTSIDE_CONFIG``, it must exist."""
         self._environ = os.environ if environ is None else environ
         path = own or own_file(self._environ)
+        self._given = own
         if (own or self._environ.get("PORTSIDE_CONFIG")) and not path.exists():
             raise Refused(f"{path}: there is no such configuration file")
         self._path = path
         self._own = read_file(path)
         self._rclone = rclone_file(self._environ)
         self._foreign: dict[str, Section] | None = None
+
+    def again(self) -> Config:
+        """The same files, read anew."""
+        return Config(self._given, self._environ)
 
     def names(self) -> list[str]:
         """The configured remotes, sorted."""

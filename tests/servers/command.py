@@ -89,11 +89,16 @@ class Portside:
             timeout=patience, cwd=self.home,
         )  # fmt: skip
 
-    def start(self, *argv: object) -> Running:
+    def start(self, *argv: object, **environ: str) -> Running:
         log = self.home / f"log-{len(self.running)}.txt"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                self.argv(*argv), env=self.environ, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.home
+                self.argv(*argv),
+                env=self.environ | environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd=self.home,
             )
         self.running.append(Running(process, log))
         return self.running[-1]
@@ -145,11 +150,12 @@ class FtpStorage:
         self.folder = folder
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self.password = PASSWORD
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pyftpdlib", "-i", "127.0.0.1", "-p", str(self.port), "-u", "me", "-P", PASSWORD,
-             "-w", "-d", str(self.folder)],
+            [sys.executable, "-m", "pyftpdlib", "-i", "127.0.0.1", "-p", str(self.port), "-u", "me", "-P",
+             self.password, "-w", "-d", str(self.folder)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -165,7 +171,8 @@ class FtpStorage:
             self.process.wait()
             self.process = None
 
-    def section(self, name: str, password: str = PASSWORD) -> str:
+    def section(self, name: str, password: str | None = None) -> str:
+        password = self.password if password is None else password
         return (
             f"[{name}]\ntype = ftp\nhost = 127.0.0.1\nport = {self.port}\nuser = me\npass = {obscure(password)}\n"
             "connect_timeout = 5s\n"
