@@ -2,7 +2,7 @@
 
 Five spellings, told apart like this (the first that fits):
 
-- a URL, ``scheme://user:password@host:port/path``;
+- a URL, ``scheme://user:password@host:port/path?option=value``; a ``?`` of the path is ``%3F``;
 - an on-the-fly remote, ``:type,option=value,flag:path``;
 - a configured remote, ``name:path`` or ``name,option=value:path``;
 - anything else, and whatever has a ``/`` before the first ``:``, is a folder of this machine.
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from ..errors import Refused
+from .parameters import parse_query
 
 NAME = re.compile(r"[\w.+@](?:[\w.+@ -]*[\w.+@-])?")
 """The names that rclone lets remotes have: words, also with blanks inside, not beginning with a dash."""
@@ -30,8 +31,9 @@ _BARE = re.compile(r"[^,:]*(?=[,:])", re.DOTALL)
 #: URL scheme → storage type and the options that the scheme stands for
 SCHEMES: dict[str, tuple[str, dict[str, str]]] = {
     "ftp": ("ftp", {}),
-    "ftps": ("ftp", {"tls": "true"}),
-    "ftpes": ("ftp", {"explicit_tls": "true"}),
+    "ftps": ("ftp", {"encryption": "implicit"}),
+    "ftpes": ("ftp", {"encryption": "explicit"}),
+    "aftp": ("ftp", {"absolute_path": "true"}),
 }
 
 
@@ -43,6 +45,8 @@ class Address:
     kind: str = ""
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Given on the spot; may hold secrets."""
+    fallback: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Options that hold where neither these nor the environment say something else."""
     path: str = ""
     plain: bool = False
     """Secrets among the options are as typed (a URL's), not obscured."""
@@ -56,7 +60,8 @@ class Address:
             return f"{self.name}:{self.path}"
         if self.scheme:
             port = f":{self.options['port']}" if "port" in self.options else ""
-            return f"{self.scheme}://{user}@{f'[{host}]' if ':' in host else host}{port}/{self.path}"
+            login = f"{user}@" if user else ""
+            return f"{self.scheme}://{login}{f'[{host}]' if ':' in host else host}{port}/{self.path}"
         if self.kind == "local" and not self.options:
             return self.path
         return f":{self.kind}{f',host={host}' if host else ''}:{self.path}"
@@ -82,7 +87,7 @@ def parse_address(words: str) -> Address:
         hint = "; for a folder whose name has a colon, write ./ before it" if not on_the_fly else ""
         raise Refused(f"{named!r} cannot be the name of a {'storage type' if on_the_fly else 'remote'}{hint}")
     options, path = _options(rest, named)
-    return Address("" if on_the_fly else named, named if on_the_fly else "", options, path)
+    return Address("" if on_the_fly else named, named if on_the_fly else "", options, path=path)
 
 
 def _options(rest: str, named: str) -> tuple[dict[str, str], str]:
@@ -124,18 +129,19 @@ def _from_url(scheme: str, authority: str, path: str) -> Address:
     kind, extra = SCHEMES[scheme]
     login, _, place = authority.rpartition("@")
     host, port = _host_and_port(scheme, place)
-    options = {"host": _decode(host), **extra}
+    path, _, query = path.partition("?")
+    options = {**extra, **parse_query(scheme, query), "host": _decode(host)}
     if port:
         options["port"] = port
     user, has_password, password = login.partition(":")
-    if kind == "ftp" and not user:
-        user = "anonymous"  # as every other program reads such a URL
     if user:
         options["user"] = _decode(user)
     if has_password:
         options["pass"] = _decode(password)
     path = re.sub(r";type=[aid]$", "", path.removeprefix("/"), flags=re.IGNORECASE)
-    return Address(kind=kind, options=options, path=_decode(path), plain=True, scheme=scheme)
+    # without a name, as every other program reads such a URL
+    fallback = {"user": "anonymous"} if kind == "ftp" else {}
+    return Address(kind=kind, options=options, fallback=fallback, path=_decode(path), plain=True, scheme=scheme)
 
 
 def _host_and_port(scheme: str, place: str) -> tuple[str, str]:

@@ -201,7 +201,7 @@ class Config:
             near = difflib.get_close_matches(kind, [*known, "alias"], 1)
             hint = f", did you mean {near[0]!r}?" if near else f"; known types: {', '.join(sorted([*known, 'alias']))}"
             raise Refused(f"{place}unknown storage type {kind!r}{hint}")
-        values = self._stored(address.name, facts, section)
+        values = {**address.fallback, **self._stored(address.name, facts, section)}
         for name, text in address.options.items():
             option = facts.option(name)
             values[name] = self._revealed(option.secret and not address.plain, text, f"option {name!r} of {address}")

@@ -6,34 +6,66 @@ from .registry import RemoteOption, RemoteType
 
 _FTP_OPTIONS = (
     RemoteOption("host", "Host name or address of the server", required=True, examples=("ftp.example.com",)),
-    RemoteOption("port", "Port; 21 if empty", "21"),
+    RemoteOption("port", "Port; 21, or 990 with encryption = implicit, if empty"),
     RemoteOption("user", "User name; the current user's if empty"),
     RemoteOption("pass", "Password", secret=True),
     RemoteOption("ask_password", "Ask for the password on the terminal if there is none", "false"),
     RemoteOption("tls", "Implicit TLS: encrypted from the first byte, usually on port 990", "false"),
     RemoteOption("explicit_tls", "Explicit TLS: AUTH TLS on the plain port; not together with tls", "false"),
+    RemoteOption(
+        "encryption",
+        "none, implicit, explicit, or auto: explicit, and in the clear where the server refuses; "
+        "empty: what tls and explicit_tls say",
+    ),
+    RemoteOption("clear_data", "With TLS, let files and listings pass in the clear (PROT C)", "false"),
+    RemoteOption(
+        "clear_commands", "With TLS, go on in the clear after the login (CCC), for firewalls that read along", "false"
+    ),
     RemoteOption("no_check_certificate", "Accept any certificate of the server", "false"),
+    RemoteOption(
+        "certificate_hash",
+        "Accept these certificates, of the server or of who signed it: SHA-256 or SHA-1 in "
+        "hex, with commas between them",
+        examples=("8F:43:28:8A:…",),
+    ),
     RemoteOption("ca_cert", "File of certificates (PEM) to trust instead of the system's"),
     RemoteOption("client_cert", "File of the certificate (PEM) to show to the server"),
     RemoteOption("client_key", "File of the key (PEM) of client_cert, if it is not in the same file"),
     RemoteOption("tls_cache_size", "0: never resume TLS sessions; vsftpd and proftpd insist on it by default", "32"),
+    RemoteOption("tls_versions", "The TLS versions to use, of tls10, tls11, tls12, tls13; empty or none: the system's"),
     RemoteOption("disable_tls13", "Use TLS 1.2 at most, for servers whose TLS 1.3 is broken", "false"),
     RemoteOption("allow_insecure_tls_ciphers", "Accept TLS_RSA_WITH_AES_128_GCM_SHA256 too", "false"),
     RemoteOption("concurrency", "Connections at once; 0: 8, or what the server allows if that is less", "0"),
-    RemoteOption("active", "Active mode: the server connects back for every transfer", "false"),
+    RemoteOption(
+        "data_connection",
+        "auto_passive (EPSV, else PASV), epsv, pasv (follows the address told if it is a public "
+        "one), pasvex (never), pasvuse (always), auto_active (EPRT, else PORT), port, eprt",
+        "auto_passive",
+    ),
+    RemoteOption("active", "Active mode: the server connects back; as data_connection = auto_active", "false"),
+    RemoteOption("active_ports", "The ports to listen on in active mode, like 50000-50100; empty: any"),
     RemoteOption("disable_epsv", "Use PASV even if the server knows EPSV", "false"),
     RemoteOption("disable_mlsd", "Use LIST even if the server knows MLSD", "false"),
     RemoteOption("disable_utf8", "Do not switch the server to UTF-8", "false"),
+    RemoteOption("charset", "How the server writes names, as Python calls it", "utf-8", examples=("cp1251", "latin-1")),
+    RemoteOption("absolute_path", "Paths begin at the server's root, not where the login ends up", "false"),
+    RemoteOption("cwd_names", "Change to a folder and give plain names, for servers that take no paths", "false"),
     RemoteOption("force_list_hidden", "Use LIST -a to see hidden files; implies disable_mlsd", "false"),
     RemoteOption("writing_mdtm", "Set times with MDTM instead of MFMT (vsftpd)", "false"),
     RemoteOption("no_check_upload", "Do not look whether an upload arrived; for write-only folders", "false"),
+    RemoteOption("upload_delay", "Wait this long after an upload before looking whether it arrived", "0s"),
     RemoteOption("connect_timeout", "Give up connecting after this long", "1m"),
     RemoteOption("timeout", "Give up on a server that sends or takes nothing for this long", "1m"),
+    RemoteOption("keep_alive", "Send NOOP this often during a long transfer; 0: never", "30s"),
     RemoteOption("idle_timeout", "Close a connection that is unused for this long; 0: never", "1m"),
     RemoteOption("close_timeout", "Wait this long for the answer to a download cut short, then log in anew", "1s"),
     RemoteOption("shut_timeout", "Wait this long for the answer to a finished transfer", "1m"),
     RemoteOption("socks_proxy", "SOCKS 5 proxy: [user:password@]host[:port]"),
     RemoteOption("http_proxy", "HTTP CONNECT proxy: http://[user:password@]host[:port]"),
+    RemoteOption(
+        "log_to_console", "Write what is said to the server, and its replies, on stderr, without names", "false"
+    ),
+    RemoteOption("log_private_info", "With host and user name in it (the password never is)", "false"),
     RemoteOption("encoding", "What to replace in names, in rclone's words", "Slash,Del,Ctl,RightSpace,Dot"),
 )
 

@@ -27,9 +27,9 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def make_certificate(directory: Path) -> Certificate:
-    """Make both in ``directory``; valid for localhost, 127.0.0.1 and ::1, for a week."""
-    now = datetime.datetime.now(datetime.UTC)
+def make_certificate(directory: Path, *, expired: bool = False) -> Certificate:
+    """Make both in ``directory``; valid for localhost, 127.0.0.1 and ::1, for a week (which may be over)."""
+    now = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=30 if expired else 0)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
 
     def built(subject: str, of: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType) -> x509.Certificate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
@@ -14,6 +15,8 @@ DEFAULTS: dict[str, Answer] = {
     "PASS": "230 in",
     "FEAT": "211-Features\r\n SIZE\r\n MDTM\r\n REST STREAM\r\n MLST type*;size*;modify*;\r\n211 End",
     "TYPE": "200 ok",
+    "PBSZ": "200 ok",
+    "PROT": "200 ok",
     "PWD": '257 "/" is home',
     "NOOP": "200 ok",
     "CWD": "250 ok",
@@ -48,7 +51,7 @@ class ScriptedFtp:
         """The arguments of all commands of one kind."""
         return [line.partition(" ")[2] for line in self.heard if line.partition(" ")[0] == verb]
 
-    async def serve(self, control: trio.SocketStream) -> None:
+    async def serve(self, control: trio.abc.Stream) -> None:
         """One control connection."""
         self.connections += 1
         if self.greeting is None:
@@ -90,7 +93,7 @@ class ScriptedFtp:
         else:
             self.uploads.append(b"".join([bytes(piece) async for piece in stream]))
 
-    async def _say(self, control: trio.SocketStream, answer: Answer, argument: str) -> bool:
+    async def _say(self, control: trio.abc.Stream, answer: Answer, argument: str) -> bool:
         if callable(answer):
             answer = answer(argument)
         if answer is None:
@@ -107,13 +110,15 @@ async def scripted(
     *,
     data: Mapping[str, bytes] | None = None,
     final: Mapping[str, Answer] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[ScriptedFtp]:
-    """Serve: ``answers`` by command, ``data`` to send on the data connection, ``final`` replies after it."""
+    """Serve: ``answers`` by command, ``data`` to send on the data connection, ``final`` replies after it; with
+    ``tls``, commands are encrypted from the first byte, and data is not."""
     server = ScriptedFtp(answers or {}, data or {}, final or {})
 
     async def handle(stream: trio.SocketStream) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await server.serve(stream)
+            await server.serve(stream if tls is None else trio.SSLStream(stream, tls, server_side=True))
 
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mountcore.errors import Refused
 from mountcore.remotes.address import Address, parse_address
+from mountcore.remotes.registry import types
 
 
 @pytest.mark.parametrize(
@@ -37,21 +38,40 @@ from mountcore.remotes.address import Address, parse_address
     ],
 )
 def test_spellings(words: str, name: str, kind: str, options: dict[str, str], path: str) -> None:
-    assert parse_address(words) == Address(name, kind, options, path)
+    assert parse_address(words) == Address(name, kind, options, path=path)
 
 
 @pytest.mark.parametrize(
     ("words", "options", "path"),
     [
-        ("ftp://h/a/b", {"host": "h", "user": "anonymous"}, "a/b"),
-        ("ftp://h", {"host": "h", "user": "anonymous"}, ""),
+        ("ftp://h/a/b", {"host": "h"}, "a/b"),
+        ("ftp://h", {"host": "h"}, ""),
         ("FTP://u:p%40%3A%2F@h:2121/a%20b", {"host": "h", "port": "2121", "user": "u", "pass": "p@:/"}, "a b"),
         ("ftp://u:a:b@c@h/", {"host": "h", "user": "u", "pass": "a:b@c"}, ""),
         ("ftp://u:@h/%2Fabs", {"host": "h", "user": "u", "pass": ""}, "/abs"),
         ("ftp://u@h//abs/x;type=i", {"host": "h", "user": "u"}, "/abs/x"),
-        ("ftp://u@[::1]:21/x?y#z", {"host": "::1", "port": "21", "user": "u"}, "x?y#z"),
-        ("ftps://u@h/", {"host": "h", "user": "u", "tls": "true"}, ""),
-        ("ftpes://u@h/", {"host": "h", "user": "u", "explicit_tls": "true"}, ""),
+        ("ftp://u@[::1]:21/x%3Fy#z", {"host": "::1", "port": "21", "user": "u"}, "x?y#z"),
+        ("ftps://u@h/", {"host": "h", "user": "u", "encryption": "implicit"}, ""),
+        ("ftpes://u@h/", {"host": "h", "user": "u", "encryption": "explicit"}, ""),
+        ("aftp://u@h/a", {"host": "h", "user": "u", "absolute_path": "true"}, "a"),
+        ("ftp://h/a?auth-username=me&auth-password=a%26b+c", {"host": "h", "user": "me", "pass": "a&b c"}, "a"),
+        ("ftp://u@h/?auth-username=me&auth-password=x", {"host": "h", "user": "u", "pass": "x"}, ""),
+        ("ftp://u:p@h/a?passive=yes", {"host": "h", "user": "u", "pass": "p", "data_connection": "auto_passive"}, "a"),
+        ("ftp://h/?passive=no", {"host": "h", "data_connection": "auto_active"}, ""),
+        ("ftp://h?Passive=", {"host": "h", "data_connection": "auto_active"}, ""),
+        (
+            "ftp://h/?concurrency=3&idle-timeout=5m&force_list_hidden",
+            {"host": "h", "concurrency": "3", "idle_timeout": "5m", "force_list_hidden": "true"},
+            "",
+        ),
+        ("ftps://h/?ftp-encryption-mode=Explicit", {"host": "h", "encryption": "Explicit"}, ""),
+        ("ftp://h/?use-ssl&ftp-regular", {"host": "h", "encryption": "explicit", "data_connection": "auto_active"}, ""),
+        (
+            "aftp://h/x?aftp-relative-path=true&aftp-use-cwd-names",
+            {"host": "h", "absolute_path": "false", "cwd_names": "true"},
+            "x",
+        ),
+        ("ftp://h/?host=elsewhere", {"host": "h"}, ""),
     ],
 )
 def test_urls_are_decoded_and_their_secrets_are_plain(words: str, options: dict[str, str], path: str) -> None:
@@ -70,6 +90,39 @@ def test_urls_are_decoded_and_their_secrets_are_plain(words: str, options: dict[
 def test_nonsense_is_refused(words: str) -> None:
     with pytest.raises(Refused):
         parse_address(words)
+
+
+def test_a_url_without_a_user_is_anonymous_unless_something_says_who() -> None:
+    address = parse_address("ftp://h/")
+    assert (dict(address.options), dict(address.fallback)) == ({"host": "h"}, {"user": "anonymous"})
+
+
+DUPLICATI = [
+    "data-connection-type=PASVEX", "encryption-mode=Auto", "ssl-protocols=Tls12", "use-cwd-names", "upload-delay=5s",
+    "log-to-console", "log-privateinfo-to-console",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "aftp"])
+def test_duplicatis_names_are_options_of_ours(scheme: str) -> None:
+    common = "accept-any-ssl-certificate&accept-specified-ssl-hash=ab&disable-upload-verify=true&short-timeout=9s"
+    query = "&".join([common, *(f"{scheme}-{name}" for name in DUPLICATI)])
+    options = dict(parse_address(f"{scheme}://h/?{query}").options)
+    ftp = types()["ftp"]
+    assert all(ftp.option(name) for name in options)
+    options.pop("absolute_path", "")
+    assert options == {
+        "host": "h", "no_check_certificate": "true", "certificate_hash": "ab", "no_check_upload": "true",
+        "connect_timeout": "9s", "data_connection": "PASVEX", "encryption": "Auto", "tls_versions": "Tls12",
+        "cwd_names": "true", "upload_delay": "5s", "log_to_console": "true", "log_private_info": "true",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("query", ["ftp-encryption-mode=explicit&use-ssl=false", "a=1&a=2", "a=%0A", "use-ssl=s3cret"])
+def test_parameters_that_make_no_sense_are_refused(query: str) -> None:
+    with pytest.raises(Refused) as refused:
+        parse_address(f"ftp://h/?{query}")
+    assert "s3cret" not in str(refused.value)
 
 
 @given(st.text(st.characters(blacklist_characters="\0\n", blacklist_categories=("Cs",))), st.sampled_from("'\""))

@@ -12,22 +12,22 @@ import re
 import select
 import socket
 import ssl
-from contextlib import suppress
-from types import TracebackType
 from typing import final
 
 import trio
 
-from ...errors import Corrupt, Denied, InvalidName, TimedOut, Unreachable, Unsupported
-from .dial import Stream, close_now, network_errors, open_tcp, socket_of, start_tls
+from ...errors import Corrupt, Denied, InvalidName, Unreachable, Unsupported
+from .console import LOGIN, Console
+from .data import Data, open_data
+from .dial import Draining, Stream, close_now, network_errors, open_tcp, socket_of
 from .replies import Reply, ReplyError, means_too_many
 from .server import Server
+from .tls import Trust, start_tls
 
 log = logging.getLogger(__name__)
 LINE_LIMIT = 8192
 """Bytes in one line of a reply or listing: a path of 4 KiB, encoded, and its facts."""
 REPLY_LIMIT = 1000
-RECEIVE = 256 << 10
 
 
 @final
@@ -39,39 +39,45 @@ class TooManyConnections(Exception):
 class Connection:
     """A logged-in control connection. `open` makes one."""
 
-    def __init__(self, server: Server, context: ssl.SSLContext | None, stream: Stream) -> None:
+    def __init__(self, server: Server, trust: Trust | None, stream: Stream) -> None:
         self.server = server
         self.settled = False
         self.idle_since = 0.0
         self.used = False
         """Whether it has answered a call before: then a broken connection may just mean that it was old."""
         self._options = server.options
-        self._context = context
+        self._trust = trust
+        self._console = Console(server.options)
         self._stream = stream
         self._buffer = bytearray()
         self._protected = False
+        self._session: ssl.SSLSession | None = None
+        self._in = False
+        self.directory: str | None = None
+        """Where CWD has led, as it was asked for; None: elsewhere."""
 
     @classmethod
-    async def open(cls, server: Server, context: ssl.SSLContext | None) -> Connection:
+    async def open(cls, server: Server, trust: Trust | None) -> Connection:
         """Connect and log in. Raises our errors, `TooManyConnections`, never `ReplyError`."""
         options = server.options
-        raw = await open_tcp(options, options.host, options.port)
-        connection = cls(server, context, raw)
-        try:
-            if options.implicit_tls and context is not None:
-                connection._stream = await start_tls(options, context, raw, None)
-            await connection._log_in()
-        except ReplyError as refusal:
-            connection.close()
-            reply = refusal.reply
-            if means_too_many(reply):
-                raise TooManyConnections(str(reply)) from None
-            kind = Denied if reply.code in (430, 530, 532) else Unreachable
-            raise kind("", f"{options.address}: the login of {options.user!r} was refused: {reply}") from None
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        while True:
+            raw = await open_tcp(options, options.host, options.port)
+            connection = cls(server, trust, raw)
+            try:
+                if await connection._begin():
+                    await connection._log_in()
+                    return connection
+                connection.close()  # now it is known whom to trust
+            except ReplyError as refusal:
+                connection.close()
+                reply = refusal.reply
+                if means_too_many(reply):
+                    raise TooManyConnections(str(reply)) from None
+                kind = Denied if reply.code in (430, 530, 532) else Unreachable
+                raise kind("", f"{options.address}: the login of {options.user!r} was refused: {reply}") from None
+            except BaseException:
+                connection.close()
+                raise
 
     def __repr__(self) -> str:
         return f"<Connection {self._options.address} {'settled' if self.settled else 'busy'}>"
@@ -80,7 +86,7 @@ class Connection:
 
     async def command(self, verb: str, argument: str = "", *, within: float | None = None) -> Reply:
         """Send one command and read its reply; a 1yz reply leaves the connection unsettled."""
-        await self._send(verb, argument)
+        await self.send(verb, argument)
         return await self.reply(within)
 
     async def demand(self, verb: str, argument: str = "") -> Reply:
@@ -107,7 +113,7 @@ class Connection:
                     if len(lines) > REPLY_LIMIT:
                         raise Corrupt("", f"{self._options.address}: a reply without an end")
         reply = Reply(int(first[:3]), lines[-1][4:].strip(), tuple(lines))
-        log.debug("%x < %s", id(self), reply)
+        self._console.received(lines[-1])
         self.settled = reply.code >= 200 and not self._buffer
         if reply.code == 421:
             self.close()
@@ -119,33 +125,28 @@ class Connection:
         """Start a transfer: the data connection is up and the server has said 1yz. Raises `ReplyError`."""
         if self.server.has("PRET"):
             await self.demand("PRET", f"{verb} {argument}".rstrip())
-        listener = await self._listen() if self._options.active else None
-        raw: trio.SocketStream | None = None
-        try:
-            if listener is None:
-                raw = await self._connect_passive()
-            if rest:
-                await self.demand("REST", str(rest))
-            reply = await self.command(verb, argument)
-            if reply.code >= 200:
-                raise ReplyError(reply)
-            if listener is not None:
-                raw = await self._accept(listener)
-            assert raw is not None
-            stream: Stream = raw
-            if self._protected and self._context is not None:
-                session = self._stream.session if isinstance(self._stream, trio.SSLStream) else None
-                stream = await start_tls(
-                    self._options, self._context, raw, session if self._options.reuse_tls_session else None
-                )
-            return Data(self, stream)
-        except BaseException:
-            if raw is not None:
-                raw.socket.close()
-            raise
-        finally:
-            if listener is not None:
-                listener.close()
+        return await open_data(self, verb, argument, rest)
+
+    async def protected(self, raw: trio.SocketStream) -> Stream:
+        """A data connection as it has to be here: encrypted if commands are, and told so."""
+        if not self._protected or self._trust is None:
+            return raw
+        if isinstance(self._stream, trio.SSLStream):
+            self._session = self._stream.session
+        session = self._session if self._options.reuse_tls_session else None
+        return await start_tls(self._options, self._trust.context, raw, session)
+
+    def peer(self) -> tuple[str, int]:
+        """Host and address family to connect to for data."""
+        if self._options.proxy is not None:  # the peer is the proxy; it resolves the name again
+            return self._options.host, socket.AF_INET
+        with network_errors(self._options.address, "connecting"):
+            return socket_of(self._stream).getpeername()[0], socket_of(self._stream).family
+
+    def here(self) -> tuple[str, int]:
+        """Our own address, as the server sees it if nothing translates it, and its family."""
+        with network_errors(self._options.address, "listening"):
+            return socket_of(self._stream).getsockname()[0], socket_of(self._stream).family
 
     def is_stale(self) -> bool:
         """Whether something has arrived on the idle connection: a 421 or the end. No checkpoint."""
@@ -163,8 +164,11 @@ class Connection:
 
     # login
 
-    async def _log_in(self) -> None:
-        options, server = self._options, self.server
+    async def _begin(self) -> bool:
+        """Greeting and encryption; False if the handshake was only to look at the certificate."""
+        options, server, trust = self._options, self.server, self._trust
+        if options.implicit_tls and trust is not None and not await self._encrypt(trust):
+            return False
         greeting = await self.reply(options.connect_timeout)
         if greeting.code == 120:
             greeting = await self.reply(options.connect_timeout)
@@ -172,13 +176,37 @@ class Connection:
             raise ReplyError(greeting)
         if "vsftpd" in greeting.text.lower() and server.mdtm_write is None:
             server.mdtm_write = True
-        if options.explicit_tls and self._context is not None and isinstance(self._stream, trio.SocketStream):
-            reply = await self.command("AUTH", "TLS")
-            if reply.code not in (234, 334):
+        if not options.explicit_tls or trust is None:
+            return True
+        reply = await self.command("AUTH", "TLS")
+        if reply.code not in (234, 334):
+            if not options.may_be_clear or reply.code == 421:
                 raise Unsupported("", f"{options.address}: no explicit TLS here: {reply}")
-            if self._buffer:  # what came before the handshake would be read as if protected (CVE-2011-0411)
-                raise Corrupt("", f"{options.address}: data before the TLS handshake")
-            self._stream = await start_tls(options, self._context, self._stream, None)
+            if server.encrypts:
+                raise Unsupported("", f"{options.address}: it has encrypted before and refuses now: {reply}")
+            if not server.warned_clear:
+                server.warned_clear = True
+                log.warning(
+                    "%s: the server refuses TLS (%s): everything, the password too, goes in the clear; "
+                    "encryption = explicit would insist", options.address, reply,
+                )  # fmt: skip
+            return True
+        if self._buffer:  # what came before the handshake would be read as if protected (CVE-2011-0411)
+            raise Corrupt("", f"{options.address}: data before the TLS handshake")
+        return await self._encrypt(trust)
+
+    async def _encrypt(self, trust: Trust) -> bool:
+        assert isinstance(self._stream, trio.SocketStream)
+        looking = not trust.settled
+        self._stream = await start_tls(self._options, trust.context, self._stream, None)
+        if looking:
+            trust.settle(self._stream)
+            return False
+        self.server.encrypts = True
+        return True
+
+    async def _log_in(self) -> None:
+        options, server = self._options, self.server
         reply = await self.command("USER", options.user)
         if reply.code == 331:
             reply = await self.command("PASS", options.password)
@@ -186,12 +214,9 @@ class Connection:
             reply = await self.command("ACCT", options.user)
         if not reply.ok:
             raise ReplyError(reply)
-        if options.tls:
-            await self.command("PBSZ", "0")
-            reply = await self.command("PROT", "P")
-            if not reply.ok:  # rclone's server, with implicit TLS: it would go on in the clear
-                raise Unsupported("", f"{options.address}: no protected data connections here: {reply}")
-            self._protected = True
+        self._in = True
+        if isinstance(self._stream, trio.SSLStream):
+            await self._protect()
         if not server.contacted:
             reply = await self.command("FEAT")
             server.learn_features(reply.lines if reply.ok else ())
@@ -206,73 +231,49 @@ class Connection:
             match = re.search(r'"((?:[^"]|"")*)"', reply.lines[-1]) if reply.ok else None
             server.home = match[1].replace('""', '"') if match and match[1] else "/"
             server.contacted = True
+        if options.clear_commands and isinstance(self._stream, trio.SSLStream):
+            await self._end_encryption(self._stream)
 
-    # data connections
+    async def _protect(self) -> None:
+        """Have data connections encrypted, or, if told so, not (RFC 4217 §9)."""
+        options = self._options
+        await self.command("PBSZ", "0")
+        reply = await self.command("PROT", "C" if options.clear_data else "P")
+        if not reply.ok and not options.clear_data:  # rclone's server, with implicit TLS: it would go on in the clear
+            raise Unsupported(
+                "", f"{options.address}: no protected data connections here: {reply}; clear_data = true does without"
+            )
+        self._protected = not options.clear_data
 
-    async def _connect_passive(self) -> trio.SocketStream:
-        """EPSV, else PASV. Only the port is taken from the reply, never the address: a server behind NAT
-        names one that leads nowhere, a hostile one names somebody else (RFC 2577 §3)."""
-        host, family = self._peer()
-        if self.server.epsv or family == socket.AF_INET6:
-            reply = await self.command("EPSV")
-            match = re.search(r"\((.)\1\1(\d{1,5})\1\)", reply.text)
-            if reply.code == 229 and match and 0 < int(match[2]) < 65536:
-                return await open_tcp(self._options, host, int(match[2]))
-            if reply.code == 421 or family == socket.AF_INET6:
-                raise ReplyError(reply)
-            self.server.epsv = False
-        reply = await self.command("PASV")
-        match = re.search(r"(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3})", reply.text)
-        if reply.code != 227 or not match:
-            raise ReplyError(reply)
-        port = (int(match[5]) << 8 | int(match[6])) & 0xFFFF
-        return await open_tcp(self._options, host, port)
-
-    def _peer(self) -> tuple[str, int]:
-        if self._options.proxy is not None:  # the peer is the proxy; it resolves the name again
-            return self._options.host, socket.AF_INET
-        with network_errors(self._options.address, "connecting"):
-            return socket_of(self._stream).getpeername()[0], socket_of(self._stream).family
-
-    async def _listen(self) -> trio.socket.SocketType:
-        """Open a port for the server to connect to, and tell it: EPRT, else PORT."""
-        with network_errors(self._options.address, "listening"):
-            here, family = socket_of(self._stream).getsockname()[0], socket_of(self._stream).family
-            listener = trio.socket.socket(family, socket.SOCK_STREAM)
-        try:
-            with network_errors(self._options.address, "listening"):
-                await listener.bind((here, 0))
-                listener.listen(1)
-            port = listener.getsockname()[1]
-            if family == socket.AF_INET6:
-                await self.demand("EPRT", f"|2|{here}|{port}|")
-            else:
-                await self.demand("PORT", f"{here.replace('.', ',')},{port >> 8},{port & 255}")
-        except BaseException:
-            listener.close()
-            raise
-        return listener
-
-    async def _accept(self, listener: trio.socket.SocketType) -> trio.SocketStream:
-        host, _ = self._peer()
-        with network_errors(self._options.address, "waiting for the server to connect"):
-            with trio.fail_after(self._options.connect_timeout):
-                while True:
-                    accepted, address = await listener.accept()
-                    if address[0] == host:
-                        return trio.SocketStream(accepted)
-                    accepted.close()
+    async def _end_encryption(self, stream: trio.SSLStream[Draining]) -> None:
+        """CCC (RFC 4217 §6): the login was encrypted, what follows is not."""
+        reply = await self.command("CCC")
+        if not reply.ok:
+            log.warning("%s: commands stay encrypted: %s", self._options.address, reply)
+            return
+        self._session = stream.session
+        with network_errors(self._options.address, "ending TLS"), trio.fail_after(self._options.timeout):
+            transport, early = await stream.unwrap()
+        assert isinstance(transport, Draining)
+        self._stream = transport.raw
+        self._buffer += early
 
     # lines
 
-    async def _send(self, verb: str, argument: str) -> None:
+    async def send(self, verb: str, argument: str = "") -> None:
+        """Send one command; its reply is read elsewhere."""
         line = f"{verb} {argument}" if argument else verb
         if any(c in line for c in "\r\n\0"):
             raise InvalidName(argument, "a line break or NUL cannot be sent over FTP")
+        try:
+            charset = "utf-8" if verb in LOGIN else self._options.charset
+            wire = line.encode(charset, "surrogateescape") + b"\r\n"
+        except UnicodeEncodeError:
+            raise InvalidName(argument, f"it cannot be written in charset {self._options.charset}") from None
         self.settled = False
-        log.debug("%x > %s", id(self), "PASS ..." if verb == "PASS" else line)
+        self._console.sent(verb, argument)
         with network_errors(self._options.address, "sending"), trio.fail_after(self._options.timeout):
-            await self._stream.send_all(line.encode("utf-8", "surrogateescape") + b"\r\n")
+            await self._stream.send_all(wire)
 
     async def _line(self) -> str:
         while (end := self._buffer.find(b"\n")) < 0:
@@ -284,59 +285,5 @@ class Connection:
             self._buffer += data
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
-        return line.rstrip(b"\r").decode("utf-8", "surrogateescape")
-
-
-@final
-class Data:
-    """One transfer. End it with `finish` or `abandon`; leaving the ``async with`` otherwise closes it."""
-
-    def __init__(self, connection: Connection, stream: Stream) -> None:
-        self._connection = connection
-        self._stream = stream
-        self._options = connection.server.options
-
-    async def __aenter__(self) -> Data:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        close_now(self._stream)
-
-    async def receive(self, most: int = RECEIVE) -> bytes | bytearray:
-        """The next bytes; b"" at the end, which only `finish` proves to be the real one."""
-        with (
-            network_errors(self._options.address, "receiving"),
-            trio.fail_after(self._options.timeout),
-        ):
-            return await self._stream.receive_some(most)
-
-    async def send(self, data: bytes) -> None:
-        """Send all of it."""
-        with (
-            network_errors(self._options.address, "sending"),
-            trio.fail_after(self._options.timeout),
-        ):
-            await self._stream.send_all(data)
-
-    async def finish(self) -> Reply:
-        """Close and read the final reply; raises `ReplyError` unless the server says it was whole."""
-        with trio.move_on_after(self._options.shut_timeout):
-            with suppress(trio.BrokenResourceError):  # the reply tells whether that matters
-                await self._stream.aclose()
-        reply = await self._connection.reply(self._options.shut_timeout)
-        if not reply.ok:
-            raise ReplyError(reply)
-        return reply
-
-    async def abandon(self) -> None:
-        """End a download early. The server says 426, 451, 550, even 226, or 150 and no more (pure-ftpd); a silent
-        one loses the connection."""
-        close_now(self._stream)
-        connection = self._connection
-        try:
-            reply = await connection.reply(self._options.close_timeout)
-            connection.settled = connection.settled or reply.code == 150
-        except (Unreachable, TimedOut, Corrupt):
-            connection.close()
+        text = line.rstrip(b"\r").decode(self._options.charset, "surrogateescape")
+        return text if self._in else self._console.without_password(text)

@@ -1,4 +1,4 @@
-"""Streams to a server: TCP, through a proxy if told so, and TLS on top.
+"""Streams to a server: TCP, through a proxy if told so. TLS over them is made in :mod:`.tls`.
 
 Network errors leave this module as `Unreachable` or `TimedOut`, naming the address.
 """
@@ -14,7 +14,7 @@ from typing import final
 
 import trio
 
-from ...errors import Denied, Refused, StorageError, TimedOut, Unreachable
+from ...errors import Denied, StorageError, TimedOut, Unreachable
 from .options import FtpOptions, Proxy
 
 
@@ -66,13 +66,18 @@ def network_errors(address: str, doing: str) -> Iterator[None]:
     except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError) as problem:
         cause = problem.__cause__ if isinstance(problem.__cause__, ssl.SSLError | OSError) else problem
         if isinstance(cause, ssl.SSLCertVerificationError):
-            raise Denied("", f"{address}: its certificate is not trusted: {cause.verify_message}") from problem
-        raise Unreachable("", f"{address}: {doing} failed: {_words(cause)}") from problem
+            raise Denied(
+                "",
+                f"{address}: its certificate is not trusted: {cause.verify_message}; "
+                "ca_cert names who signed it, certificate_hash the certificate itself",
+            ) from problem
+        raise Unreachable("", f"{address}: {doing} failed: {words(cause)}") from problem
     except OSError as problem:
-        raise Unreachable("", f"{address}: {doing} failed: {_words(problem)}") from problem
+        raise Unreachable("", f"{address}: {doing} failed: {words(problem)}") from problem
 
 
-def _words(problem: BaseException) -> str:
+def words(problem: BaseException) -> str:
+    """What went wrong, without the type's name around it."""
     if isinstance(problem, ssl.SSLError):
         return problem.reason or "TLS error"
     if isinstance(problem, OSError) and problem.strerror:
@@ -84,26 +89,6 @@ def _words(problem: BaseException) -> str:
     if reasons:
         return ", ".join(reasons)
     return str(problem) or "the connection broke"
-
-
-def tls_context(options: FtpOptions) -> ssl.SSLContext:
-    """The one TLS context of a remote; sessions can be reused only within one."""
-    try:
-        context = ssl.create_default_context(cafile=options.ca_cert or None)
-        if options.client_cert:
-            context.load_cert_chain(options.client_cert, options.client_key or None)
-    except (OSError, ssl.SSLError) as problem:
-        raise Refused(f"ftp: cannot use the certificate files ({_words(problem)})") from problem
-    if not options.check_certificate:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if not options.tls13:
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
-    if options.insecure_ciphers:
-        context.set_ciphers("DEFAULT:AES128-GCM-SHA256")
-    # servers close the data connection without a closing alert; 226 and the size say whether it was whole
-    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
-    return context
 
 
 async def open_tcp(options: FtpOptions, host: str, port: int) -> trio.SocketStream:
@@ -124,22 +109,6 @@ async def open_tcp(options: FtpOptions, host: str, port: int) -> trio.SocketStre
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 30)
         return stream
-
-
-async def start_tls(
-    options: FtpOptions, context: ssl.SSLContext, stream: trio.SocketStream, session: ssl.SSLSession | None
-) -> trio.SSLStream[Draining]:
-    """TLS over ``stream``, resuming ``session``: vsftpd and proftpd refuse data connections that do not."""
-    secure = trio.SSLStream(Draining(stream), context, server_hostname=options.host)
-    if session is not None:
-        secure.session = session
-    try:
-        with network_errors(options.address, "the TLS handshake"), trio.fail_after(options.connect_timeout):
-            await secure.do_handshake()
-    except BaseException:
-        close_now(secure)
-        raise
-    return secure
 
 
 def close_now(stream: Stream) -> None:

@@ -8,7 +8,6 @@ connections are idle. The bound shrinks when the server says "too many" and we h
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import final
@@ -18,6 +17,7 @@ import trio
 from ...errors import Busy, Corrupt, TimedOut, Unreachable
 from .connection import Connection, TooManyConnections
 from .server import Server
+from .tls import Trust
 
 log = logging.getLogger(__name__)
 CHECK_AFTER = 5.0
@@ -31,9 +31,9 @@ _PATIENCE = (0.1, 0.3, 0.7, 1.5)
 class Pool:
     """Lends connections; see the module."""
 
-    def __init__(self, server: Server, context: ssl.SSLContext | None) -> None:
+    def __init__(self, server: Server, trust: Trust | None) -> None:
         self.server = server
-        self._context = context
+        self._trust = trust
         self._limit = trio.CapacityLimiter(server.options.connections)
         self._streams = trio.CapacityLimiter(max(1, server.options.connections - 1))
         self._idle: list[Connection] = []
@@ -95,7 +95,7 @@ class Pool:
             if self._closed:
                 raise Unreachable("", f"{self.server.options.address}: this remote is closed")
             try:
-                return await Connection.open(self.server, self._context)
+                return await Connection.open(self.server, self._trust)
             except TooManyConnections as refusal:
                 if self._busy + len(self._idle):
                     self._shrink(self._busy + len(self._idle))

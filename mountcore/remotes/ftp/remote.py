@@ -30,13 +30,13 @@ from ..partials import ABANDONED_AFTER, is_abandonable, is_ours
 from ..paths import check_path, is_below, join, parent
 from ..protocol import Capabilities, Entry, Expect, Kind, Remote, RenameScope, Source, Span, Usage, Version
 from . import upload
-from .connection import RECEIVE, Data
-from .dial import tls_context
+from .data import RECEIVE, Data
 from .options import FtpOptions, parse
 from .pool import Pool
 from .replies import ReplyError, error_for
 from .server import Server
 from .session import HELD_BACK, Session
+from .tls import Trust
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class FtpRemote(Remote):
     """FTP as storage; see the package."""
 
     def __init__(self, options: FtpOptions, root: str = "") -> None:
-        absolute = "/" if root.startswith("/") else ""
+        absolute = "/" if root.startswith("/") or options.absolute else ""
         relative = posixpath.normpath(root.strip("/") or ".")
         relative = "" if relative == "." else relative
         if any(c in root for c in "\r\n\0") or relative.split("/")[0] == "..":
@@ -59,7 +59,7 @@ class FtpRemote(Remote):
         self._root = absolute + relative
         self._options = options
         self._server = Server(options)
-        self._pool = Pool(self._server, tls_context(options) if options.tls else None)
+        self._pool = Pool(self._server, Trust(options) if options.tls else None)
         self._abandoned: dict[str, set[str]] = {}
 
     def __repr__(self) -> str:
@@ -142,7 +142,7 @@ class FtpRemote(Remote):
     async def remove(self, path: str) -> None:
         self._changeable(path)
         async with self._session(path) as session:
-            reply = await session.connection.command("DELE", session.wire(path))
+            reply = await session.connection.command("DELE", await session.at(path))
             if reply.ok:
                 return
             if reply.code in (450, 501, 550, 553) and (await session.stat(path)).kind is Kind.DIRECTORY:
@@ -156,12 +156,12 @@ class FtpRemote(Remote):
                 raise Exists(path)
             if session.server.mkdir_lies and await session.find(path) is not None:
                 raise Exists(path)
-            reply = await session.connection.command("MKD", session.wire(path))
+            reply = await session.connection.command("MKD", await session.at(path))
             if reply.code == 521 or (reply.ok and reply.code == 250 and "exist" in reply.text.lower()):
                 raise Exists(path, str(reply))
             if reply.ok:
                 if session.server.mkdir_lies is None:  # rclone's server: asked twice, says yes twice
-                    again = await session.connection.command("MKD", session.wire(path))
+                    again = await session.connection.command("MKD", await session.at(path))
                     session.server.mkdir_lies = again.ok
                 return
             if reply.code in (450, 501, 550, 553):
@@ -174,7 +174,7 @@ class FtpRemote(Remote):
         self._changeable(path)
         await self._sweep(path)
         async with self._session(path) as session:
-            reply = await session.connection.command("RMD", session.wire(path))
+            reply = await session.connection.command("RMD", await session.at(path))
             if reply.ok:
                 return
             if reply.code in (450, 501, 550, 553):
@@ -276,7 +276,7 @@ class FtpRemote(Remote):
 
     async def _retrieve(self, session: Session, path: str, start: int) -> tuple[Data | None, int]:
         """Start RETR at ``start``; answers the transfer, None beyond the end, and how much to skip."""
-        wire = session.wire(path)
+        wire = await session.at(path)
         try:
             return await session.connection.transfer("RETR", wire, rest=start if session.server.rest else 0), (
                 0 if session.server.rest else start
@@ -307,7 +307,7 @@ class FtpRemote(Remote):
         for name in self._abandoned.pop(directory, ()):
             path = join(directory, name)
             async with self._session(path) as session:
-                await session.connection.command("DELE", session.wire(path))
+                await session.connection.command("DELE", await session.at(path))
 
 
 @final

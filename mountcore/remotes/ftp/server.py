@@ -21,7 +21,12 @@ class Server:
     """FEAT's lines: keyword → rest. Empty where the server has no FEAT."""
     home: str = "/"
     """Where the login ends up."""
+    encrypts: bool = False
+    """TLS has been spoken with it."""
+    warned_clear: bool = False
     epsv: bool = True
+    epsv_proved: bool = False
+    eprt: bool = True
     rest: bool = True
     mfmt: bool = True
     mdtm: bool = True

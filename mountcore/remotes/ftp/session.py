@@ -27,7 +27,8 @@ from ...errors import (
 )
 from ..paths import basename, check_path, join, parent
 from ..protocol import Entry, Kind
-from .connection import LINE_LIMIT, Connection, Data
+from .connection import LINE_LIMIT, Connection
+from .data import Data
 from .listing import DAY, MINUTE, SECOND, Listed, is_understood_nothing, parse_list, parse_mlsx, parse_stamp
 from .names import NameEncoding
 from .replies import Reply, ReplyError, error_for, meaning
@@ -48,6 +49,7 @@ class Session:
         self.connection = connection
         self.server: Server = connection.server
         self._root = root
+        connection.directory = None  # it may have been moved since, and another be there now
 
     @property
     def _names(self) -> NameEncoding:
@@ -63,9 +65,29 @@ class Session:
         home = "/" if self._root.startswith("/") else self.server.home
         return "/".join([home.rstrip("/"), *start, *parts]) or "/"
 
-    def wire_beside(self, path: str, name: str) -> str:
-        """The absolute path of ``name`` in the directory that holds ``path``."""
-        return self.wire(join(parent(path), name))
+    async def at(self, path: str) -> str:
+        """How to name ``path`` in the next command: its absolute path, or, with ``cwd_names``, a plain name after a
+        change to its directory."""
+        wire = self.wire(path)
+        if not self.server.options.cwd_names or wire == "/":
+            return wire
+        place = wire.rpartition("/")[0] or "/"
+        if place != self.connection.directory:
+            await self.enter(place)
+        return self.near(path)
+
+    def near(self, path: str) -> str:
+        """Like `at`, without changing the directory: between RNFR and RNTO nothing may come."""
+        wire = self.wire(path)
+        place, _, name = wire.rpartition("/")
+        return name if (place or "/") == self.connection.directory and self.server.options.cwd_names else wire
+
+    async def enter(self, wire: str) -> Reply:
+        """CWD to an absolute path."""
+        reply = await self.connection.command("CWD", wire)
+        if reply.ok:
+            self.connection.directory = wire
+        return reply
 
     # one file or directory
 
@@ -95,7 +117,7 @@ class Session:
     async def probe(self, path: str) -> Entry | None:
         """Like `stat`, by commands about this one path only; None where the server's no may mean anything."""
         if self.server.mlst:
-            reply = await self.connection.command("MLST", self.wire(path))
+            reply = await self.connection.command("MLST", await self.at(path))
             if reply.ok:
                 return self._from_mlst(path, reply)
             if reply.code not in _UNKNOWN_COMMAND:
@@ -115,9 +137,8 @@ class Session:
 
     async def _by_size(self, path: str) -> Entry | None:
         """SIZE answers for files, CWD for directories."""
-        wire = self.wire(path)
         if self.server.size:
-            reply = await self.connection.command("SIZE", wire)
+            reply = await self.connection.command("SIZE", await self.at(path))
             if reply.code == 213 and reply.text.split()[-1:] and reply.text.split()[-1].isdecimal():
                 stamp = await self.mtime(path)
                 size = int(reply.text.split()[-1])
@@ -125,7 +146,7 @@ class Session:
                 return Entry(basename(path), Kind.FILE, size, mtime_ns, resolution_ns)
             if reply.code in _UNKNOWN_COMMAND:
                 self.server.size = False
-        reply = await self.connection.command("CWD", wire)
+        reply = await self.enter(self.wire(path))
         if reply.ok:
             return Entry(basename(path), Kind.DIRECTORY)
         self._raise_if_clear(path, reply)
@@ -135,12 +156,12 @@ class Session:
     async def _by_rename(self, path: str) -> None:
         """Ask RNFR, without going on to RNTO: proftpd and pure-ftpd, whose MLST does not say why it fails, say
         it here. CWD would too, but pure-ftpd makes one wait for a second after a CWD that fails."""
-        reply = await self.connection.command("RNFR", self.wire(path))
+        reply = await self.connection.command("RNFR", await self.at(path))
         if reply.code == 350:
             return
         self._raise_if_clear(path, reply)
         # vsftpd's RNFR is one stat(2): with the right to search the parent, this is absence
-        if reply.text == "RNFR command failed." and (await self.connection.command("CWD", self.wire(parent(path)))).ok:
+        if reply.text == "RNFR command failed." and (await self.enter(self.wire(parent(path)))).ok:
             raise NotFound(path, "SIZE, CWD and RNFR find nothing")
 
     def _raise_if_clear(self, path: str, reply: Reply) -> None:
@@ -155,7 +176,7 @@ class Session:
         """The time by MDTM, with its resolution; None where the server does not tell."""
         if not self.server.mdtm:
             return None
-        reply = await self.connection.command("MDTM", self.wire(path))
+        reply = await self.connection.command("MDTM", await self.at(path))
         if reply.code in _UNKNOWN_COMMAND:
             self.server.mdtm = False
         return parse_stamp(reply.text) if reply.code == 213 else None
@@ -212,7 +233,7 @@ class Session:
 
     async def _mlsd(self, directory: str) -> AsyncGenerator[Listed, None]:
         try:
-            data = await self.connection.transfer("MLSD", self.wire(directory))
+            data = await self.connection.transfer("MLSD", await self.at(directory))
         except ReplyError as refusal:
             raise await self._unlistable(directory, refusal.reply) from None
         name = self.wire(directory).rpartition("/")[2]
@@ -241,7 +262,7 @@ class Session:
     async def _list(self, directory: str) -> AsyncGenerator[Listed, None]:
         """CWD proves that the directory exists, as an empty LIST does not; and no name is in LIST's argument,
         where servers see options and patterns."""
-        reply = await self.connection.command("CWD", self.wire(directory))
+        reply = await self.enter(self.wire(directory))
         if not reply.ok:
             raise await self._unlistable(directory, reply)
         found = self._list_here(directory)
@@ -315,9 +336,9 @@ class Session:
             if len(rest) > LINE_LIMIT:
                 raise Corrupt(directory, "a listing line without an end")
             for line in lines:
-                yield line.removesuffix(b"\r").decode("utf-8", "surrogateescape")
+                yield line.removesuffix(b"\r").decode(self.server.options.charset, "surrogateescape")
         if rest:
-            yield rest.removesuffix(b"\r").decode("utf-8", "surrogateescape")
+            yield rest.removesuffix(b"\r").decode(self.server.options.charset, "surrogateescape")
         try:
             reply = await data.finish()
         except ReplyError as refusal:

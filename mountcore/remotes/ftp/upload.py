@@ -87,7 +87,7 @@ async def settle(session: Session, path: str, lost: AnswerLost) -> Entry:
         there = await session.find(path)
         if there is not None and there.version.matches(lost.entry.version):
             return lost.entry
-    await session.connection.command("DELE", session.wire(lost.partial))
+    await session.connection.command("DELE", await session.at(lost.partial))
     raise lost.problem
 
 
@@ -95,13 +95,13 @@ async def _send(session: Session, partial: str, path: str, source: Source) -> st
     """STOR; answers the name used, which has no dot in front where the server refuses one."""
     connection, server = session.connection, session.server
     try:
-        data = await connection.transfer("STOR", session.wire(partial))
+        data = await connection.transfer("STOR", await session.at(partial))
     except ReplyError as refusal:
         if not server.dot_names or refusal.reply.code not in (550, 553):
             raise await _no_room_or_place(session, refusal.reply, path) from None
         plain = join(parent(path), partial_name(basename(path), hidden=False))
         try:
-            data = await connection.transfer("STOR", session.wire(plain))
+            data = await connection.transfer("STOR", await session.at(plain))
         except ReplyError:
             raise await _no_room_or_place(session, refusal.reply, path) from None
         server.dot_names, partial = False, plain
@@ -116,6 +116,7 @@ async def _send(session: Session, partial: str, path: str, source: Source) -> st
                 await data.send(piece)
                 offset += len(piece)
             await data.finish()
+            await trio.sleep(server.options.upload_delay)
         except TimedOut:
             connection.close()  # it had its time to say why
             raise
@@ -156,14 +157,14 @@ async def set_time(session: Session, path: str, mtime_ns: int) -> int | None:
     server, stamp = session.server, format_stamp(mtime_ns)
     whole = mtime_ns // SECOND * SECOND
     if server.mfmt and not server.options.writing_mdtm:
-        reply = await session.connection.command("MFMT", f"{stamp} {session.wire(path)}")
+        reply = await session.connection.command("MFMT", f"{stamp} {await session.at(path)}")
         if reply.ok:
             return whole
         if reply.code not in (500, 501, 502, 504):
             raise await session.refused(reply, path)
         server.mfmt = False
     if server.mdtm and server.mdtm_write is not False:
-        reply = await session.connection.command("MDTM", f"{stamp} {session.wire(path)}")
+        reply = await session.connection.command("MDTM", f"{stamp} {await session.at(path)}")
         if reply.ok and (reply.code != 213 or (parse_stamp(reply.text) or (whole,))[0] == whole):
             server.mdtm_write = True
             return whole
@@ -222,15 +223,15 @@ async def publish(session: Session, source: str, target: str) -> None:
         raise Exists(target, str(refusal)) if aside is not None else error_for(refusal, target)
     if aside is None:
         session.server.rename_replaces = False
-        await session.connection.command("DELE", session.wire(kept))
+        await session.connection.command("DELE", await session.at(kept))
 
 
 async def rename(session: Session, source: str, target: str) -> Reply | None:
     """RNFR and RNTO; None if done, else the refusal. Raises `NotFound` if there is no source."""
     connection = session.connection
-    reply = await connection.command("RNFR", session.wire(source))
+    reply = await connection.command("RNFR", await session.at(source))
     if reply.code == 350:
-        reply = await connection.command("RNTO", session.wire(target))
+        reply = await connection.command("RNTO", session.near(target))
         return None if reply.ok else reply
     if reply.code in (450, 550):
         await session.stat(source)  # raises if that is why
@@ -245,7 +246,7 @@ async def _clean(session: Session, partial: str) -> bool:
             if not connection.settled:
                 await connection.reply(CLEANUP)
             if connection.settled:
-                await connection.command("DELE", session.wire(partial))
+                await connection.command("DELE", await session.at(partial))
                 return True
         except StorageError as problem:
             log.debug("%r stays for later: %s", partial, problem)
