@@ -45,6 +45,11 @@ class Announcer:
     def __init__(self) -> None:
         self._listeners: list[Callable[[Change], None]] = []
 
+    @property
+    def heard(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._listeners)
+
     def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Be told of every change; a listener must not block. Answers how to stop that."""
         self._listeners.append(listener)

@@ -160,6 +160,8 @@ VFS_OPTIONS: tuple[Option, ...] = (
     Option("no-seek", "false", "Uncached files are read in order only", boolean, flag=True),
     Option("timeout", "1m", "Give up on a remote that sends nothing for this long", seconds, "DURATION"),
     Option("dir-cache-time", "5m", "Believe a directory listing for this long", parse_duration, "DURATION"),
+    Option("poll-interval", "1m", "Ask a remote that can tell what changed this often; 0: never", parse_duration,
+           "DURATION"),
     Option("vfs-refresh", "false", "Read the whole tree at the start, in the background", boolean, flag=True),
     Option("vfs-case-insensitive", "false", "Find a file whatever the case of its name", boolean, flag=True),
     Option("no-unicode-normalization", "false", "Names in different Unicode normal forms are different files",
@@ -233,6 +235,7 @@ def vfs_settings(given: Mapping[str, str]) -> VfsSettings:
         ),
         tree=TreeSettings(
             cache_time=v["dir-cache-time"],
+            poll_interval=v["poll-interval"] or None,
             refresh=v["vfs-refresh"],
             case_insensitive=v["vfs-case-insensitive"],
             normalize=not v["no-unicode-normalization"],

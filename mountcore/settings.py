@@ -84,6 +84,8 @@ class TreeSettings:
 
     cache_time: float | None = 300.0
     """How long a listing is believed; None: for ever."""
+    poll_interval: float | None = 60.0
+    """How often a remote that can tell is asked what changed; None: never."""
     refresh: bool = False
     """Read the whole tree at the start, in the background."""
     case_insensitive: bool = False

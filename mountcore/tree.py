@@ -32,6 +32,7 @@ from .settings import TreeSettings
 log = logging.getLogger(__name__)
 
 ROOT_INODE = 1
+NEVER = float("-inf")
 RETRY_STALE = 10.0
 """Seconds that a listing which could not be renewed is used before the remote is asked again."""
 
@@ -79,7 +80,7 @@ class Node:
         """Names below; None until listed, and in files."""
         self.folded: dict[str, str] | None = None
         """Names below by their folded form, for names that are not there to the letter; built when needed."""
-        self.listed_at = float("-inf")
+        self.listed_at = NEVER
         self.stale = False
         self.loading: trio.Event | None = None
         self.edits: set[str] | None = None
@@ -232,7 +233,7 @@ class Tree:
 
     def fresh(self, directory: Node) -> bool:
         """Whether the listing need not be fetched again."""
-        if directory.children is None:
+        if directory.children is None or directory.listed_at == NEVER:
             return False
         lifetime = RETRY_STALE if directory.stale else self._settings.cache_time
         return lifetime is None or trio.current_time() - directory.listed_at < lifetime
@@ -260,12 +261,23 @@ class Tree:
 
     def expire(self, directory: Node) -> None:
         """Believe the listing of one directory no more: what became of a change in it is not known."""
-        directory.listed_at = float("-inf")
+        directory.listed_at = NEVER
 
     def forget(self, directory: Node) -> None:
         """Believe no listing at or below a directory any more; nodes stay, and so do their numbers."""
         for node in self._walk(directory):
-            node.listed_at = float("-inf")
+            node.listed_at = NEVER
+
+    def listed(self, directory: Node) -> list[Node]:
+        """Every directory at or below one that was listed, believed or not."""
+        return [node for node in self._walk(directory) if node.children is not None]
+
+    def loaded(self, path: str) -> Node | None:
+        """The directory of a path, if it was listed. Not a checkpoint."""
+        node: Node | None = self.root
+        for name in path.split("/") if path else ():
+            node = (node.children or {}).get(name) if node is not None else None
+        return node if node is not None and node.children is not None else None
 
     def _walk(self, directory: Node) -> Iterator[Node]:
         yield directory

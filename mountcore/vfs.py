@@ -30,6 +30,7 @@ from .listings import Listings
 from .metadata import Attributes, Metadata
 from .namespace import Namespace
 from .naming import join, new_path
+from .polling import Poller
 from .remotes.protocol import Entry, Kind, Remote
 from .settings import CacheMode, VfsSettings
 from .space import Space, StatFs
@@ -65,6 +66,7 @@ class Vfs:
         self._conflicts = Conflicts(contents)
         self._metadata = Metadata(contents)
         self._names = Namespace(contents)
+        self._poller = Poller(contents)
         self._space = Space(remote, settings, nursery)
 
     async def _conflict(self, item: Item) -> None:
@@ -99,6 +101,7 @@ class Vfs:
             log.info("%d files from an earlier run are still to be uploaded", len(left))
         self._nursery.start_soon(self.writeback.run)
         self._nursery.start_soon(self.evictor.run)
+        self._nursery.start_soon(self._poller.run)
         if self.settings.tree.refresh:
             self._nursery.start_soon(self._read_tree)
 
@@ -164,8 +167,12 @@ class Vfs:
         return node.target
 
     async def refresh(self, directory: Node | None = None) -> None:
-        """Believe no listing at or below a directory (the root unless given). Not a checkpoint."""
+        """Believe no listing at or below a directory (the root unless given). Not a checkpoint.
+
+        Where somebody follows changes, what he may know is compared with the remote in the background.
+        """
         self.tree.forget(directory or self.root)
+        self._nursery.start_soon(self._poller.look_again, directory or self.root)
 
     # changing names
 

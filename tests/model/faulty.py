@@ -10,7 +10,7 @@ import trio
 
 from mountcore.errors import StorageError
 from mountcore.remotes.around import Around
-from mountcore.remotes.protocol import Capabilities, Entry, Expect, Remote, Source, Span, Usage, Version
+from mountcore.remotes.protocol import Capabilities, Changes, Entry, Expect, Remote, Source, Span, Usage, Version
 
 
 @dataclass
@@ -183,6 +183,10 @@ class Faulty(Around):
     async def hash(self, path: str, algorithm: str) -> str:
         async with self._call("hash", path):
             return await self.inner.hash(path, algorithm)
+
+    async def changes(self, cursor: str | None) -> Changes:
+        async with self._call("changes", ""):
+            return await self.inner.changes(cursor)
 
     async def usage(self) -> Usage:
         async with self._call("usage", ""):

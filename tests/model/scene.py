@@ -67,12 +67,12 @@ def folder(root: Path) -> Faulty:
 
 
 @asynccontextmanager
-async def opened(remote: Remote, chosen: VfsSettings) -> AsyncIterator[Vfs]:
+async def opened(remote: Remote, chosen: VfsSettings, patience: float = 3 * PATIENCE) -> AsyncIterator[Vfs]:
     """A Vfs for as long as the block runs; leaving it ends the core cleanly, without uploading what is left.
 
     A test that waits for what never comes ends with TooSlowError.
     """
-    with trio.fail_after(3 * PATIENCE):
+    with trio.fail_after(patience):
         async with open_core() as core:
             yield await _attach(core, remote, chosen)
 

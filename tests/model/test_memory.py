@@ -28,7 +28,7 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 async def main():
-    async with opened(folder(root), settings(cache)) as vfs:
+    async with opened(folder(root), settings(cache), 90) as vfs:
         small = await vfs.create(vfs.root, "small", OpenFlags.WRITE, exclusive=True)
         await small.write(0, bytes(PIECE))
         await small.close()
