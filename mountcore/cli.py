@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gateway": ("gateway", "Run several mounts and FTP servers over one shared core"),
     "status": ("status", "Show what a mount is doing and what is still to be uploaded"),
     "obscure": ("obscure", "Obscure a password for a configuration file"),
+    "install-helper": ("install_helper", "Let mount(8), fstab and systemd find portside"),
     "version": ("version", "Show the version"),
 }
 

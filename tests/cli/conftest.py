@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.command import PASSWORD, ROOT, FtpStorage, Portside, Running, is_mounted, until
+from tests.servers.command import PASSWORD, PATIENCE, ROOT, FtpStorage, Portside, Running, is_mounted, until
 from tests.servers.process import free_port
 
-__all__ = ["PASSWORD", "ROOT", "FtpStorage", "Portside", "Running", "free_port", "is_mounted", "until"]
+__all__ = ["PASSWORD", "PATIENCE", "ROOT", "FtpStorage", "Portside", "Running", "free_port", "is_mounted", "until"]
 
 
 @pytest.fixture
