@@ -80,6 +80,8 @@ class SetattrValid(enum.IntFlag):
 FOPEN_DIRECT_IO = 1
 FOPEN_KEEP_CACHE = 2
 FOPEN_CACHE_DIR = 8
+FOPEN_NOFLUSH = 32
+"""Nothing is to be done when a descriptor is closed: close(2) costs no request that is waited for."""
 WRITE_CACHE = 1
 """In WRITE: a page of the kernel's goes where it belongs, whatever the flags of the handle say."""
 NOTIFY_INVAL_INODE = 2

@@ -76,6 +76,10 @@ class Operations:
             return directory.parent or directory
         return await self.vfs.lookup(directory, name)
 
+    def try_lookup(self, parent: int, name: str) -> Node | None:
+        """Like `lookup`, answered at once; None when something has to be waited for."""
+        return self.vfs.try_lookup(self.inodes[parent], name) if name not in (".", "..") else None
+
     def lasting(self, name: str, node: Node | None) -> bool:
         """Whether the kernel may remember what a name stands for: it cannot know that two spellings are one name."""
         if not self._folds or (not self._folds_ascii and name.isascii()):
@@ -203,15 +207,24 @@ class Operations:
 
     async def open(self, inode: int, flags: int) -> Opened:
         """Open a file. The kernel has handled O_CREAT and O_EXCL; O_TRUNC and O_APPEND are ours."""
+        if not flags & os.O_TRUNC:
+            return self.open_now(inode, flags)
+        node = self.inodes[inode]
+        if node.kind is Kind.FILE:
+            self._check_named(node)
+        self._distrusted.discard(inode)
+        handle = await self.vfs.open(node, self._flags(flags))
+        self.vfs.content_changed(node)
+        return Opened(self._keep(handle, flags), keep_cache=False)
+
+    def open_now(self, inode: int, flags: int) -> Opened:
+        """Like `open` without O_TRUNC, for which there is never anything to wait."""
         node = self.inodes[inode]
         if node.kind is Kind.FILE:
             self._check_named(node)
         trusted = inode not in self._distrusted
         self._distrusted.discard(inode)
-        handle = await self.vfs.open(node, self._flags(flags))
-        if flags & os.O_TRUNC:
-            self.vfs.content_changed(node)
-        return Opened(self._keep(handle, flags), keep_cache=trusted and not flags & os.O_TRUNC)
+        return Opened(self._keep(self.vfs.open_now(node, self._flags(flags)), flags), keep_cache=trusted)
 
     async def create(self, parent: int, name: str, flags: int, mode: int) -> tuple[Opened, Node]:
         """Make and open a file."""

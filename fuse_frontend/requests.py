@@ -36,7 +36,9 @@ class Requests:
         whole = int(settings.timeout)
         self._seconds, self._nanos = whole, int((settings.timeout - whole) * 1e9)
         self.quick: dict[int, Callable[[int, memoryview], Reply | None]] = {
+            k.Op.LOOKUP: self._try_lookup,
             k.Op.GETATTR: self._getattr,
+            k.Op.OPEN: self._try_open,
             k.Op.READ: self._try_read,
             k.Op.WRITE: self._try_write,
             k.Op.RELEASEDIR: self._releasedir,
@@ -120,10 +122,11 @@ class Requests:
     def _attr_out(self, node: Node) -> Reply:
         return (k.ATTR_OUT.pack(self._seconds, self._nanos, 0), self._attributes(node))
 
-    def _opened(self, opened: Opened) -> bytes:
-        flags = k.FOPEN_KEEP_CACHE if opened.keep_cache else 0
+    def _opened(self, opened: Opened, flags: int = 0) -> bytes:
         if self._settings.direct_io:
-            flags = k.FOPEN_DIRECT_IO
+            flags |= k.FOPEN_DIRECT_IO
+        elif opened.keep_cache:
+            flags |= k.FOPEN_KEEP_CACHE
         return k.OPEN_OUT.pack(opened.handle, flags, 0)
 
     # answered at once
@@ -154,6 +157,21 @@ class Requests:
         if not self._settings.timeout or not self._ops.lasting(name, None):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return (k.ENTRY.pack(0, 0, self._seconds, 0, self._nanos, 0), k.NEGATIVE_ENTRY_PADDING)
+
+    def _try_lookup(self, inode: int, body: memoryview) -> Reply | None:
+        name = k.names(body)[0]
+        try:
+            node = self._ops.try_lookup(inode, name)
+        except FileNotFoundError:
+            return self._absent(name)
+        return None if node is None else (self._told(node, name),)
+
+    def _try_open(self, inode: int, body: memoryview) -> Reply | None:
+        flags = k.OPEN_IN.unpack_from(body)[0]
+        if flags & os.O_TRUNC:
+            return None
+        only_reads = flags & os.O_ACCMODE == os.O_RDONLY
+        return (self._opened(self._ops.open_now(inode, flags), k.FOPEN_NOFLUSH * only_reads),)
 
     def _try_read(self, inode: int, body: memoryview) -> Reply | None:
         number, offset, size = k.READ_IN.unpack_from(body)

@@ -11,6 +11,7 @@ import logging
 import os
 import select
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, final
@@ -32,6 +33,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 FAST_WAIT_VERSIONS = ("3.4.", "3.5.")
 """Releases whose request loop was read, and measured with, :func:`_fast_wait`."""
+
+SPIN = 30_000 if len(os.sched_getaffinity(0)) > 1 else 0
+"""Nanoseconds for which the next request is looked for before sleeping; see the direct session."""
 
 TASKS = 32
 """Requests that wait at once, unless the settings say; each has a buffer of 1 MiB."""
@@ -384,8 +388,13 @@ def _fast_wait(descriptor: int) -> Callable[[], Awaitable[bool]]:
     async def wait() -> bool:
         nonlocal count
         count += 1
-        if count & 63 and poll.poll(0):
-            return True
+        if count & 63:
+            if poll.poll(0):
+                return True
+            until = time.perf_counter_ns() + SPIN
+            while not lock.locked() and time.perf_counter_ns() < until:
+                if poll.poll(0):
+                    return True
         try:
             async with lock:
                 while True:

@@ -203,6 +203,17 @@ class Vfs:
 
     async def open(self, node: Node, flags: OpenFlags) -> Handle:
         """Open a file. With TRUNCATE it is empty afterwards."""
+        handle = self.open_now(node, flags)
+        if flags & OpenFlags.TRUNCATE and handle.size:
+            try:
+                await handle.truncate(0)
+            except BaseException:
+                await handle.close()
+                raise
+        return handle
+
+    def open_now(self, node: Node, flags: OpenFlags) -> Handle:
+        """Like `open`, but TRUNCATE is left to the caller. Not a checkpoint."""
         if node.kind is Kind.DIRECTORY:
             raise IsDirectory(node.path())
         if node.kind is not Kind.FILE:
@@ -213,14 +224,7 @@ class Vfs:
             self._contents.writable(node.path())
         if not self._through_cache(node, flags):
             return self._open_direct(node, flags)
-        handle = CachedHandle(self, node, self._contents.item_of(node), flags)
-        if flags & OpenFlags.TRUNCATE and handle.size:
-            try:
-                await handle.truncate(0)
-            except BaseException:
-                await handle.close()
-                raise
-        return handle
+        return CachedHandle(self, node, self._contents.item_of(node), flags)
 
     def _cache_wanted(self, flags: OpenFlags) -> bool:
         """The cache mode's matrix: what goes through the cache; see docs/SEMANTICS.md."""

@@ -42,12 +42,12 @@ class Evictor:
         while True:
             await trio.sleep(self._settings.poll_interval or 60.0)
             await trio.to_thread.run_sync(self._store.index.checkpoint)
+            self._store.save_resting()
             if self._settings.poll_interval is not None:
                 self.tidy()
 
     def tidy(self) -> int:
         """Bring the cache within its bounds as far as that is possible; answers the bytes given back."""
-        self._store.save_resting()
         freed = 0
         if self._settings.max_age is not None:
             freed += self._evict(time.time() - self._settings.max_age, None)
@@ -97,6 +97,7 @@ class Evictor:
         return over
 
     def _evict(self, before: float, wanted: int | None) -> int:
+        self._store.save_resting()
         freed = 0
         while wanted is None or freed < wanted:
             victims: list[tuple[ItemId, int]] = []

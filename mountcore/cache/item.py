@@ -35,7 +35,8 @@ Generation = NewType("Generation", int)
 class Item:
     """A cached file. ``row`` is what the index is to know; `Store.save` writes it there."""
 
-    __slots__ = ("_file", "fd", "generation", "handles", "leases", "opens", "promised", "row", "streams", "writers")
+    __slots__ = ("_file", "fd", "generation", "handles", "leases", "opens", "promised", "row", "saved",
+                 "streams", "writers")  # fmt: skip
 
     def __init__(self, row: Row, file: str) -> None:
         self.row = row
@@ -43,6 +44,8 @@ class Item:
         self.fd = -1
         self.generation = Generation(0)
         self.promised = Generation(0)
+        self.saved = row.spans.total
+        """Bytes that the index knows to be here."""
         self.opens = 0
         """Handles, leases and uploads that need the file."""
         self.handles = 0

@@ -31,8 +31,12 @@ from .item import Data, Item
 
 log = logging.getLogger(__name__)
 
-IDLE_ITEMS = 256
-"""Clean items that stay in memory, with their descriptor, after their last use."""
+IDLE_ITEMS = 8192
+"""Clean items that stay in memory after their last use: finding one in the index again costs 40 µs."""
+IDLE_FILES = 512
+"""Descriptors that stay open after their last use, of clean and dirty items; opening a file again costs 5 µs."""
+DROPPED = 256
+"""Items that leave memory at a time."""
 TRASH_BATCH = 64
 
 
@@ -51,6 +55,11 @@ class Store:
         self._items: dict[ItemId, Item] = {}
         self._by_path: dict[str, Item] = {}
         self._idle: OrderedDict[ItemId, Item] = OrderedDict()
+        """Clean items that nobody uses, least recently used first."""
+        self._idle_files: OrderedDict[ItemId, Item] = OrderedDict()
+        """Items that nobody uses and whose file is open."""
+        self._unsaved: dict[ItemId, Item] = {}
+        """Items of which the index does not know the access time, or what was fetched, yet."""
         self.held = 0
         """Bytes held by all items, clean and dirty."""
         self.unclean_stop = False
@@ -118,6 +127,7 @@ class Store:
     def acquire(self, item: Item) -> int:
         """One more user of the item's file; answers the descriptor. Touches the access time."""
         self._idle.pop(item.id, None)
+        self._idle_files.pop(item.id, None)
         item.row.atime = time.time()
         with _disk_errors(item.path):
             if item.fd < 0 and item.id & 0xFF not in self._folders:
@@ -135,23 +145,34 @@ class Store:
             return
         if item.row.path is None:
             self.forget(item)
-        elif not item.dirty:
+            return
+        self._idle_files[item.id] = item
+        if len(self._idle_files) > IDLE_FILES:
+            self._idle_files.popitem(last=False)[1].close_file()
+        if not item.dirty:
+            self._unsaved[item.id] = item
             self._rest(item)
 
     def _rest(self, item: Item) -> None:
         self._idle[item.id] = item
         self._idle.move_to_end(item.id)
-        while len(self._idle) > IDLE_ITEMS:
-            _, oldest = self._idle.popitem(last=False)
-            self.save(oldest)
-            self._drop_from_memory(oldest)
+        if len(self._idle) > IDLE_ITEMS:
+            self.save_resting()
+            for _ in range(DROPPED):
+                self._drop_from_memory(self._idle.popitem(last=False)[1])
 
     def save_resting(self) -> None:
         """Write access times, and what was fetched, of the items that rest in memory; eviction goes by them."""
-        for item in self._idle.values():
-            self.save(item)
+        resting = list(self._unsaved.values())
+        self._unsaved.clear()
+        changed = [item for item in resting if item.saved != item.spans.total]
+        self.index.save(*[item.row for item in changed], used=[i.row for i in resting if i.saved == i.spans.total])
+        for item in changed:
+            item.saved = item.spans.total
 
     def _drop_from_memory(self, item: Item) -> None:
+        self._idle_files.pop(item.id, None)
+        self._unsaved.pop(item.id, None)
         item.close_file()
         self._items.pop(item.id, None)
         if self._by_path.get(item.path) is item:
@@ -162,6 +183,7 @@ class Store:
     def save(self, item: Item) -> None:
         """Write the item's claim to the index."""
         self.index.save(item.row)
+        item.saved = item.row.spans.total
 
     def mark_dirty(self, item: Item) -> None:
         """Before the first local byte: the index says that there is something to upload."""
@@ -204,6 +226,9 @@ class Store:
         if item.fd >= 0:
             os.ftruncate(item.fd, 0)
             os.ftruncate(item.fd, item.size)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.truncate(self._file(item.id), 0)
 
     def truncate(self, item: Item, size: int) -> None:
         """Change the length of a dirty item: a shorter claim is saved before the bytes go."""
@@ -414,9 +439,7 @@ class Store:
     def close(self) -> None:
         """Close everything; whatever is dirty stays in the journal."""
         try:
-            for item in self._items.values():
-                if item.row.path is not None or item.dirty:
-                    self.save(item)
+            self.index.save(*[i.row for i in self._items.values() if i.row.path is not None or i.dirty])
             self.empty_trash()
             self.index.set_fact("running", None)
         except OSError as problem:
