@@ -24,7 +24,7 @@ from mountcore.errors import (
 )
 from mountcore.remotes.ftp import FtpRemote
 from mountcore.remotes.ftp.options import parse
-from mountcore.remotes.protocol import ABSENT, ANYTHING, Span, Version
+from mountcore.remotes.protocol import ABSENT, ANYTHING, Kind, Span, Version
 from mountcore.remotes.registry import open_remote
 from tests.servers.scripted import ScriptedFtp, scripted
 
@@ -69,9 +69,32 @@ async def test_a_listing_line_without_an_end() -> None:
 
 
 async def test_a_listing_in_an_unknown_form_is_not_empty() -> None:
-    async with scripted(NO_MLST, data={"LIST": b"Directory of $DISK1:[ME]\r\nA.TXT;1  1/3\r\n"}) as server:
+    async with scripted(NO_MLST, data={"LIST": b"somebody's own: form of a listing\r\n"}) as server:
         with pytest.raises(Corrupt):
             await entries(opened(server))
+
+
+@pytest.mark.parametrize("listing", [None, b"somebody's own: form of a listing\r\n"])
+async def test_names_alone_where_list_is_of_no_use(listing: bytes | None) -> None:
+    """NLST, then SIZE and CWD for each: a file, a folder, something that has gone, something odd."""
+    answers = NO_MLST | {
+        "SIZE": lambda path: {"/d/file": "213 7"}.get(path, "550 nothing"),
+        "MDTM": "213 20240101120000",
+        "CWD": lambda path: "250 ok" if path in ("/d", "/d/folder") else "550 No such file",
+    }
+    names = b"file\r\n/d/folder\r\ngone\r\n"
+    data = {"NLST": names} | ({"LIST": listing} if listing is not None else {})
+    async with scripted(answers, data=data) as server:
+        found = await entries(opened(server), "d")
+        assert {name: (entry.kind, entry.size) for name, entry in found.items()} == {
+            "file": (Kind.FILE, 7), "folder": (Kind.DIRECTORY, 0),
+        }  # fmt: skip
+
+
+async def test_sizes_that_a_listing_does_not_tell_are_asked() -> None:
+    text = b"Directory SYS$DISK:[ME]\r\n\r\nA.TXT;2   1/3   15-APR-1997 17:45 [ME] (RWED,RE,RE,RE)\r\n"
+    async with scripted(NO_MLST | {"SIZE": "213 42", "MDTM": "213 19970415154500"}, data={"LIST": text}) as server:
+        assert (await entries(opened(server)))["A.TXT"].size == 42
 
 
 async def test_a_truncated_listing_is_an_error() -> None:

@@ -7,14 +7,16 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from listings import CORPUS
 
 from mountcore.remotes.ftp.listing import (
     DAY,
     MINUTE,
     SECOND,
+    Lines,
     Listed,
     format_stamp,
-    is_understood_nothing,
+    is_heading,
     parse_list,
     parse_mlsx,
     parse_stamp,
@@ -69,6 +71,28 @@ def test_list_lines(line: str, expected: tuple[str, Kind | None, int | None, int
     assert listed.target == ("../t" if listed.kind is LINK else "")
 
 
+def meaning(listed: Listed) -> str:
+    """As `CORPUS` says it."""
+    letter = {Kind.FILE: "f", Kind.DIRECTORY: "d", Kind.SYMLINK: "l", None: "?"}[listed.kind]
+    when = "-"
+    if listed.mtime_ns is not None:
+        moment = datetime.fromtimestamp(listed.mtime_ns / SECOND, UTC)
+        form = {DAY: "%Y-%m-%d", MINUTE: "%Y-%m-%dT%H:%M", SECOND: "%Y-%m-%dT%H:%M:%SZ"}[listed.resolution_ns]
+        assert listed.local == (listed.resolution_ns != SECOND)
+        when = moment.strftime(form)
+    target = f" -> {listed.target}" if listed.kind is Kind.SYMLINK else ""
+    return f"{letter} {listed.name}{target} {'-' if listed.size is None else listed.size} {when}"
+
+
+@pytest.mark.parametrize("server", CORPUS)
+def test_listings_of_many_servers(server: str) -> None:
+    text, expected = CORPUS[server]
+    lines = Lines(NOW)
+    found = [listed for line in text.splitlines() if (listed := lines.feed(line)) is not None]
+    assert "\n".join(map(meaning, found)) == expected
+    assert lines.unknown == 0
+
+
 @pytest.mark.parametrize(
     "line",
     ["", "total 12", "ls: cannot open directory", "-rw-r--r--", "-rw-r--r-- 1 o g x Jan 1 2020 y", "+", "+r,\t",
@@ -79,9 +103,9 @@ def test_what_is_no_entry(line: str) -> None:
 
 
 def test_headings_are_not_unknown() -> None:
-    assert is_understood_nothing("total 12")
-    assert is_understood_nothing("  ")
-    assert not is_understood_nothing("somebody's own format")
+    assert is_heading("total 12")
+    assert is_heading("  ")
+    assert not is_heading("somebody's own format")
 
 
 @pytest.mark.parametrize(

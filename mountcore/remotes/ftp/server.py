@@ -35,6 +35,7 @@ class Server:
     size: bool = True
     mkdir_lies: bool | None = None
     """MKD of a directory that exists is answered with yes."""
+    list_works: bool = True
     list_all: bool | None = None
     """``LIST -a`` is understood: it showed ``.``."""
     list_offset_ns: int | None = None

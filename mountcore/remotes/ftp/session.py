@@ -29,7 +29,7 @@ from ..paths import basename, check_path, join, parent
 from ..protocol import Entry, Kind
 from .connection import LINE_LIMIT, Connection
 from .data import Data
-from .listing import DAY, MINUTE, SECOND, Listed, is_understood_nothing, parse_list, parse_mlsx, parse_stamp
+from .listing import DAY, MINUTE, SECOND, Lines, Listed, is_heading, parse_mlsx, parse_stamp
 from .names import NameEncoding
 from .replies import Reply, ReplyError, error_for, meaning
 from .server import Server
@@ -221,6 +221,7 @@ class Session:
     async def listing(self, directory: str) -> AsyncGenerator[Entry, None]:
         """All entries of a directory as the server shows them: links are links, partials are there."""
         lines = self._mlsd(directory) if self.server.mlst else self._list(directory)
+        unsized: list[str] = []
         async with aclosing(lines):
             async for listed in lines:
                 if listed.kind is None or listed.name in (".", "..", ""):
@@ -228,8 +229,21 @@ class Session:
                 name = self._names.decode(listed.name)
                 if name is None or any(c in name for c in "/\0") or name in (".", ".."):
                     log.warning("%r: skipped a name that cannot be used: %.100r", directory, listed.name)
-                    continue
-                yield self._entry(name, listed)
+                elif listed.kind is Kind.FILE and listed.size is None:
+                    if len(unsized) == HELD_BACK:
+                        raise TooLarge(directory, "too many files whose sizes are not in the listing")
+                    unsized.append(name)
+                else:
+                    yield self._entry(name, listed)
+        for name in unsized:
+            try:
+                entry = await self._by_size(join(directory, name))
+            except NotFound:
+                continue  # gone in the meantime
+            if entry is None:
+                log.warning("%r: skipped %.100r: the server does not tell what it is, or how large", directory, name)
+            else:
+                yield entry
 
     async def _mlsd(self, directory: str) -> AsyncGenerator[Listed, None]:
         try:
@@ -308,25 +322,46 @@ class Session:
                 yield listed
 
     async def _list_by(self, directory: str, argument: str) -> AsyncGenerator[Listed, None]:
-        now = datetime.now(UTC)
-        some, unknown = False, 0
+        lines = Lines(datetime.now(UTC))
+        if self.server.list_works:
+            try:
+                data = await self.connection.transfer("LIST", argument)
+            except ReplyError as refusal:
+                if _says_empty(refusal.reply):
+                    return
+                if refusal.reply.code not in _UNKNOWN_COMMAND or argument:
+                    raise error_for(refusal.reply, directory) from None
+                self.server.list_works = False
+            else:
+                async with data:
+                    async for line in self._lines(directory, data):
+                        known = lines.understood
+                        listed = lines.feed(line)
+                        if listed is not None:
+                            yield listed
+                        elif lines.understood == known and not is_heading(line):
+                            log.debug("%r: not understood: %.100r", directory, line)
+        if not self.server.list_works or (lines.unknown and not lines.understood):
+            async with aclosing(self._names_alone(directory)) as found:
+                async for listed in found:
+                    yield listed
+
+    async def _names_alone(self, directory: str) -> AsyncGenerator[Listed, None]:
+        """NLST: names and nothing more; what each is has to be asked (`listing` does)."""
         try:
-            data = await self.connection.transfer("LIST", argument)
+            data = await self.connection.transfer("NLST")
         except ReplyError as refusal:
             if _says_empty(refusal.reply):
                 return
+            if refusal.reply.code in _UNKNOWN_COMMAND:
+                raise Corrupt(directory, "a listing in a form that is not understood") from None
             raise error_for(refusal.reply, directory) from None
+        place = self.wire(directory).rstrip("/")
         async with data:
             async for line in self._lines(directory, data):
-                listed = parse_list(line, now)
-                if listed is not None:
-                    some = True
-                    yield listed
-                elif not is_understood_nothing(line):
-                    unknown += 1
-                    log.debug("%r: not understood: %.100r", directory, line)
-        if unknown and not some:
-            raise Corrupt(directory, "a listing in a form that is not understood")
+                name = line.removeprefix("./").removeprefix(place + "/").removesuffix("/")
+                if name:
+                    yield Listed(name, Kind.FILE)
 
     async def _lines(self, directory: str, data: Data) -> AsyncGenerator[str, None]:
         rest = b""
