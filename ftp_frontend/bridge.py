@@ -8,6 +8,8 @@ a storage which hangs gets Unreachable then, and its thread can end.
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import queue
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, final
 
@@ -42,6 +44,8 @@ class Bridge:
     def __init__(self, portal: ThreadPortal, origin: object) -> None:
         self._portal = portal
         self._origin = origin
+        self._context = contextvars.copy_context()
+        self._context.run(ORIGIN.set, origin)
         self._closed = self._stopping = False
         self._running: set[trio.CancelScope] = set()
         self._waited_for: set[trio.CancelScope] = set()
@@ -55,6 +59,16 @@ class Bridge:
         result: T = self._portal.call(self._waited, operation, *args)
         return result
 
+    def attempt(self, at_once: Callable[..., T | None], operation: Callable[..., Awaitable[T]], *args: object) -> T:
+        """`call`, but the plain function ``at_once`` is tried first; it answers None where it would have to wait.
+
+        A trip of this kind costs half of the other: no task is made for it.
+        """
+        answer: queue.SimpleQueue[outcome.Outcome[T | None]] = queue.SimpleQueue()
+        self._portal.token.run_sync_soon(self._try, answer, at_once, args)
+        found = answer.get().unwrap()
+        return self.call(operation, *args) if found is None else found
+
     def post(
         self, operation: Callable[..., Awaitable[T]], *args: object, done: Callable[[outcome.Outcome[T]], None]
     ) -> Asked:
@@ -64,6 +78,17 @@ class Bridge:
         return asked
 
     # the trio thread
+
+    def _try(
+        self,
+        answer: queue.SimpleQueue[outcome.Outcome[T | None]],
+        at_once: Callable[..., T | None],
+        args: tuple[object, ...],
+    ) -> None:
+        if self._stopping or self._closed:
+            answer.put(outcome.Value(None))
+            return
+        answer.put(outcome.capture(self._context.run, at_once, *args))
 
     async def _waited(self, operation: Callable[..., Awaitable[T]], *args: object) -> T:
         scope = trio.CancelScope()

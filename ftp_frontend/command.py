@@ -29,7 +29,7 @@ from .auth import Authenticator, SingleUser
 from .auth_proxy import AuthProxy
 from .bridge import Bridge
 from .proxy_program import ProxyMode, ProxySettings
-from .settings import VERSIONS, FtpSettings, Network, PublicAddress, TlsMode, TlsSettings
+from .settings import VERSIONS, Acknowledge, FtpSettings, Network, PublicAddress, TlsMode, TlsSettings
 
 if TYPE_CHECKING:
     from .server import Server
@@ -149,8 +149,8 @@ OPTIONS: tuple[Option, ...] = (
            flag=True),
     Option("fallback-encoding", "", "Encoding of names from clients that do not send UTF-8; empty: keep the bytes",
            _encoding, "NAME"),
-    Option("ftp-upload-ack", "journal", "Answer an upload when it is safe here (journal), or stored (remote)",
-           _one_of("journal", "remote"), "WHEN"),
+    Option("ftp-upload-ack", "journal", "Answer an upload when it is on this disk (journal), stored (remote), or only "
+           "safe from kill -9 (memory)", _one_of("memory", "journal", "remote"), "WHEN"),
 )  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def ftp_settings(values: Mapping[str, object]) -> FtpSettings:
         allow_foreign_data=v["allow-foreign-data"],
         keep_partial=v["keep-partial"],
         fallback_encoding=v["fallback-encoding"],
-        acknowledge_remote=v["ftp-upload-ack"] == "remote",
+        acknowledge=Acknowledge(v["ftp-upload-ack"]),
     )
 
 

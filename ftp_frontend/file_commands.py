@@ -51,7 +51,7 @@ class FileCommands(SessionCommands):
         path = self.path(rest, "l")
         pattern = posixpath.basename(path)
         try:
-            found = self.call(self.storage.entry, path)
+            found = self.attempt(self.storage.try_entry, self.storage.entry, path)
         except NotFound:
             if not has_pattern(pattern):
                 raise
@@ -97,7 +97,7 @@ class FileCommands(SessionCommands):
 
     def ftp_MLST(self, line: str) -> None:
         path = self.path(line, "l")
-        found = self.call(self.storage.entry, path)
+        found = self.attempt(self.storage.try_entry, self.storage.entry, path)
         assert self.account is not None
         facts = facts_of(found, self._current_facts, self.account.permissions.letters(path))
         self.push(f'250-Listing "{path}":\r\n {facts} {path}\r\n')
@@ -121,7 +121,7 @@ class FileCommands(SessionCommands):
     # facts of one file
 
     def _file(self, path: str) -> Found:
-        found = self.call(self.storage.entry, path)
+        found = self.attempt(self.storage.try_entry, self.storage.entry, path)
         if found.attributes.kind is not Kind.FILE:
             raise Answer(f"550 {path} is not retrievable.")
         return found
@@ -178,7 +178,7 @@ class FileCommands(SessionCommands):
         except ValueError:
             raise Answer("501 Invalid time format; expected: YYYYMMDDHHMMSS.") from None
         nanoseconds = int(fraction[:9].ljust(9, "0")) if fraction else 0
-        mtime_ns = self.call(self.storage.set_mtime, path, seconds * 10**9 + nanoseconds)
+        mtime_ns = self.attempt(self.storage.try_set_mtime, self.storage.set_mtime, path, seconds * 10**9 + nanoseconds)
         if reply:
             self.respond(reply.format(time=modify(mtime_ns), path=path))
 

@@ -17,16 +17,19 @@ import outcome
 import trio
 
 from mountcore.errors import StorageError
-from mountcore.stage import Publish
+from mountcore.stage import Publish, Syncing
 
 from .bridge import Asked
 from .filesystem import STEP, Opened, Staged, Storage
 from .loop import SessionLoop
+from .settings import Acknowledge
 
 log = logging.getLogger(__name__)
 
 DIRECT_PIECE = 1 << 20
 """Bytes asked for at once of a file that is not in the cache."""
+SYNCED_HERE = 1 << 20
+"""Bytes of an upload that the session's own thread syncs; with more the control connection would have to wait."""
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
@@ -187,11 +190,35 @@ class Upload:
     def commit(self, then: Callable[[OSError | None], None]) -> None:
         """Publish what was received; ``then`` is called with None when it is safe."""
         self.closed = True
+        stage, syncing = self._staged.stage, self._syncing()
+        if syncing is Syncing.CALLER:
+            try:
+                stage.sync()
+            except OSError as problem:
+                self._loop.ask(stage.discard, then=lambda result: None)
+                then(problem)
+                return
 
         def settled(result: outcome.Outcome[None]) -> None:
-            then(as_os_error(result.error) if isinstance(result, outcome.Error) else None)
+            problem = as_os_error(result.error) if isinstance(result, outcome.Error) else None
+            if problem is None and syncing is Syncing.CALLER:
+                try:
+                    stage.sync_index()
+                except OSError as failed:
+                    problem = failed
+            then(problem)
 
-        self._loop.ask(self._storage.commit, self._staged, self.size, self._how, self._offset, then=settled)
+        self._loop.ask(self._storage.commit, self._staged, self.size, self._how, self._offset, syncing, then=settled)
+
+    def _syncing(self) -> Syncing:
+        """A small upload is synced by this thread: that takes no longer than asking another one to."""
+        match self._storage.acknowledge:
+            case Acknowledge.MEMORY:
+                return Syncing.NEVER
+            case Acknowledge.JOURNAL if self.size <= SYNCED_HERE and self._how is Publish.REPLACE:
+                return Syncing.CALLER
+            case _:
+                return Syncing.COMMIT
 
     def close(self) -> None:
         """Forget the upload, unless it was committed."""

@@ -18,10 +18,11 @@ from typing import final
 
 from mountcore.errors import Exists, InvalidName, IsDirectory, NotDirectory, NotFound, StorageError, Unsupported
 from mountcore.remotes.protocol import Kind
-from mountcore.stage import Publish, Stage
+from mountcore.stage import Publish, Stage, Syncing
 from mountcore.vfs import Attributes, Handle, Node, OpenFlags, StatFs, Vfs
 
 from .library import AbstractedFS
+from .settings import Acknowledge
 
 LINKS = 20
 """Symbolic links that are followed for one path; more are taken for a loop."""
@@ -69,9 +70,9 @@ class Staged:
 class Storage:
     """The core, as one login sees it. On the trio thread only; raises the errors of the core."""
 
-    def __init__(self, vfs: Vfs, *, acknowledge_remote: bool = False) -> None:
+    def __init__(self, vfs: Vfs, acknowledge: Acknowledge = Acknowledge.JOURNAL) -> None:
         self.vfs = vfs
-        self._acknowledge_remote = acknowledge_remote
+        self.acknowledge = acknowledge
 
     # finding
 
@@ -115,6 +116,17 @@ class Storage:
             raise NotDirectory(directory)
         return parent, name
 
+    def try_resolve(self, path: str) -> Node | None:
+        """`resolve`, from listings that are believed; None where that needs waiting, or there are links."""
+        node = self.vfs.root
+        for name in path.split("/"):
+            if name:
+                child = self.vfs.try_lookup(node, name) if node.kind is Kind.DIRECTORY else None
+                if child is None or child.kind is Kind.SYMLINK:
+                    return None
+                node = child
+        return node
+
     async def stat(self, path: str) -> Attributes:
         """Attributes of a path; links followed."""
         return self.vfs.attributes(await self.resolve(path))
@@ -122,6 +134,18 @@ class Storage:
     async def entry(self, path: str) -> Found:
         """A path as an entry of its directory; the root has the name "/"."""
         return await self._found(posixpath.basename(path) or "/", await self._follow(path, follow_last=False))
+
+    def try_entry(self, path: str) -> Found | None:
+        """`entry`, at once or not."""
+        node = self.try_resolve(path)
+        return node and Found(posixpath.basename(path) or "/", self.vfs.attributes(node))
+
+    def try_directory(self, path: str) -> Node | None:
+        """`directory`, at once or not."""
+        node = self.try_resolve(path)
+        if node is not None and node.kind is not Kind.DIRECTORY:
+            raise NotDirectory(path)
+        return node
 
     async def directory(self, path: str) -> Node:
         """The node of a directory; NotDirectory for anything else."""
@@ -161,7 +185,32 @@ class Storage:
             present = await handle.lease(offset, STEP)
         return Opened(handle, handle.size, offset, present)
 
+    def try_open(self, path: str, offset: int) -> Opened | None:
+        """`open`, at once or not."""
+        node = self.try_resolve(path)
+        handle = self.vfs.try_open(node) if node is not None else None
+        if handle is None:
+            return None
+        present = offset
+        if handle.try_read(offset, 1):
+            present = handle.try_lease(offset, STEP) or offset
+        return Opened(handle, handle.size, offset, present)
+
     # writing
+
+    def try_stage(self, path: str) -> Staged | None:
+        """`stage`, at once or not."""
+        directory, _, name = path.strip("/").rpartition("/")
+        parent = self.try_resolve(directory)
+        if not name or parent is None or parent.kind is not Kind.DIRECTORY or self.vfs.crowded(STEP):
+            return None
+        try:
+            found = self.vfs.try_lookup(parent, name)
+        except FileNotFoundError:
+            return Staged(self.vfs.new_stage(), parent, name, False, 0, STEP)
+        if found is None or found.kind is not Kind.FILE:
+            return None
+        return Staged(self.vfs.new_stage(), parent, name, True, self.vfs.attributes(found).size, STEP)
 
     async def stage(self, path: str) -> Staged:
         """Begin an upload to a path, after making sure that it can have a file."""
@@ -176,7 +225,7 @@ class Storage:
             found = None
         if found is not None and found.kind is Kind.DIRECTORY:
             raise IsDirectory(path)
-        stage = await self.vfs.stage()
+        stage = self.vfs.new_stage()
         try:
             await stage.reserve(STEP)
         except BaseException:
@@ -191,14 +240,16 @@ class Storage:
         await stage.reserve(STEP)
         return STEP
 
-    async def commit(self, staged: Staged, size: int, how: Publish, offset: int) -> None:
-        """Publish an upload; afterwards it is journalled and synced (or, where so set, at the remote)."""
+    async def commit(self, staged: Staged, size: int, how: Publish, offset: int, syncing: Syncing) -> None:
+        """Publish an upload; afterwards it is journalled (and, where so set, at the remote)."""
         try:
-            node = await staged.stage.commit(staged.parent, staged.name, size=size, how=how, offset=offset)
+            node = await staged.stage.commit(
+                staged.parent, staged.name, size=size, how=how, offset=offset, syncing=syncing
+            )
         except BaseException:
             await staged.stage.discard()
             raise
-        if self._acknowledge_remote:
+        if self.acknowledge is Acknowledge.REMOTE:
             await self.vfs.settle(node)
 
     async def unused_name(self, directory: str, prefix: str) -> str:
@@ -231,6 +282,13 @@ class Storage:
     async def exists(self, path: str) -> None:
         """Raise NotFound if there is nothing of the name."""
         await self._follow(path, follow_last=False)
+
+    def try_set_mtime(self, path: str, mtime_ns: int) -> int | None:
+        """`set_mtime`, at once or not."""
+        node = self.try_resolve(path)
+        if node is None or not self.vfs.try_set_mtime(node, mtime_ns):
+            return None
+        return self.vfs.attributes(node).mtime_ns
 
     async def set_mtime(self, path: str, mtime_ns: int) -> int:
         """Set the modification time; answers what it is now."""

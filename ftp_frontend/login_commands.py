@@ -56,7 +56,7 @@ class LoginCommands(Handler):
 
     def _seated(self, seat: Seat) -> None:
         self.seat, self.account = seat, seat.account
-        self.storage = Storage(seat.account.vfs, acknowledge_remote=self.server.settings.acknowledge_remote)
+        self.storage = Storage(seat.account.vfs, self.server.settings.acknowledge)
         self.fs = FileSystem(seat.account.home, self)
         self.authenticated = True
         self.attempted_logins = 0

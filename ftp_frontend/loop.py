@@ -80,6 +80,10 @@ class SessionLoop(Epoll):  # type: ignore[misc]
         """Run a core operation and wait for it; the session does nothing else meanwhile."""
         return self._bridge.call(operation, *args)
 
+    def attempt(self, at_once: Callable[..., T | None], operation: Callable[..., Awaitable[T]], *args: object) -> T:
+        """`call`, where a plain function may have the answer at once; see `Bridge.attempt`."""
+        return self._bridge.attempt(at_once, operation, *args)
+
     def ask(
         self,
         operation: Callable[..., Awaitable[T]],

@@ -40,6 +40,8 @@ def download_failure(error: OSError) -> str:
 
 def one_line(text: str) -> str:
     """The text without anything that a client could take for the end of a line."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else "?" for c in text)
 
 

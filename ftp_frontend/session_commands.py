@@ -118,7 +118,7 @@ class SessionCommands(LoginCommands):
         offset, self._restart_position = self._restart_position, 0
         path = self.path(line, "r")
         self._ready_for_transfer()
-        opened = self.call(self.storage.open, path, offset)
+        opened = self.attempt(self.storage.try_open, self.storage.open, path, offset)
         download = Download(path, opened, self.ioloop)
         if offset > opened.size:
             download.close()
@@ -180,7 +180,7 @@ class SessionCommands(LoginCommands):
     def _receive(self, path: str, cmd: str, how: Publish, offset: int, note: str = "") -> None:
         self._ready_for_transfer()
         try:
-            staged = self.call(self.storage.stage, path)
+            staged = self.attempt(self.storage.try_stage, self.storage.stage, path)
         except StorageError as problem:
             raise Answer(upload_refusal(problem)) from None
         upload = Upload(path, staged, self.storage, how, offset, self.ioloop)
@@ -240,7 +240,7 @@ class SessionCommands(LoginCommands):
 
     def ftp_CWD(self, line: str) -> None:
         path = self.path(line or "/", "e")
-        self.call(self.storage.directory, path)
+        self.attempt(self.storage.try_directory, self.storage.directory, path)
         self.fs.cwd = path
         self.respond(f"250 {quoted(path)} is the current directory.")
 

@@ -30,6 +30,17 @@ class TlsMode(enum.Enum):
     """TLS from the first byte, on every address."""
 
 
+class Acknowledge(enum.Enum):
+    """When an upload is answered with 226."""
+
+    MEMORY = "memory"
+    """It is journalled, and survives the end of the process, but not a loss of power."""
+    JOURNAL = "journal"
+    """It is journalled and synced to the disk."""
+    REMOTE = "remote"
+    """The storage has it."""
+
+
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
     """The server's certificate and what is asked of clients."""
@@ -84,5 +95,4 @@ class FtpSettings:
     keep_partial: bool = False
     fallback_encoding: str = ""
     """Read file names that are not UTF-8 in this encoding; empty: their bytes are kept as they are."""
-    acknowledge_remote: bool = False
-    """Answer an upload only when the storage has it, not when it is safe here."""
+    acknowledge: Acknowledge = Acknowledge.JOURNAL

@@ -156,6 +156,23 @@ class CachedHandle:
             self._past = DirectReader(self._vfs, self.node)
         return await self._past.read(offset, length)
 
+    def try_lease(self, offset: int, length: int) -> int | None:
+        """`lease`, if the bytes at ``offset`` are here; None: use that. Not a checkpoint."""
+        item = self._item
+        stop = min(offset + length, item.size)
+        if offset < stop and not item.spans.covers(offset, offset + 1):
+            return None
+        if not self._leased:
+            self._leased = True
+            item.leases += 1
+        if offset >= stop:
+            return offset
+        self._vfs.counters.hits += 1
+        stop = min(stop, item.spans.run_from(offset))
+        if item.streams:
+            self._vfs.fetcher.advance(item, offset, stop)
+        return stop
+
     async def lease(self, offset: int, length: int) -> int:
         item = self._item
         if not self._leased:

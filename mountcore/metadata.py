@@ -6,6 +6,7 @@ import logging
 import stat
 from typing import NamedTuple, final
 
+from .cache.item import Item
 from .changes import ChangeKind
 from .contents import Contents
 from .errors import StorageError
@@ -67,6 +68,22 @@ class Metadata:
             2 if node.kind is Kind.DIRECTORY else 1 if node.linked else 0,
         )  # fmt: skip
 
+    def try_set_mtime(self, node: Node, mtime_ns: int) -> bool:
+        """Like `set_mtime`, for a file that waits for its upload; answers whether it is done. Not a checkpoint."""
+        item = node.item
+        if item is None or not item.dirty or self._settings.no_modtime or self._settings.read_only:
+            return False
+        if not self._contents.writeback.hold_back(item):
+            return False
+        self._set_dirty(node, item, mtime_ns)
+        return True
+
+    def _set_dirty(self, node: Node, item: Item, mtime_ns: int) -> None:
+        item.row.mtime_ns = mtime_ns
+        self._store.save(item)
+        self._contents.upload_later(item)
+        self._changes.node(ChangeKind.ATTRIBUTES, node)
+
     async def set_mtime(self, node: Node, mtime_ns: int) -> None:
         """Set the modification time; where the remote cannot keep it, it is shown until the node is forgotten."""
         self._contents.writable(node.path())
@@ -76,10 +93,7 @@ class Metadata:
         if item is not None and item.dirty:
             await self._contents.writeback.withdraw(item)
             if item.dirty:
-                item.row.mtime_ns = mtime_ns
-                self._store.save(item)
-                self._contents.upload_later(item)
-                self._changes.node(ChangeKind.ATTRIBUTES, node)
+                self._set_dirty(node, item, mtime_ns)
                 return
         if node.kind is Kind.FILE and node.version is not None and self._remote.caps.set_mtime and node.linked:
             cached = node.item or self._store.get(node.path())

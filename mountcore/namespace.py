@@ -308,7 +308,6 @@ class Namespace:
                     await self._contents.preserve(loser)
                 stage_item.row.base = target.version if target is not None else None
                 stage_item.row.attempt = loser.row.attempt if loser is not None else None
-                stage_item.row.promise = 2
                 if self._contents.settings.cache.mode is CacheMode.OFF:
                     return await self._store_staged(stage_item, parent, name, target)
                 self._store.publish(stage_item, path)

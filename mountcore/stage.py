@@ -35,6 +35,16 @@ class Publish(enum.Enum):
     APPEND = "append"
 
 
+class Syncing(enum.Enum):
+    """Who puts an upload on the disk itself, before anybody is told that it is there."""
+
+    COMMIT = "commit"
+    CALLER = "caller"
+    """The caller has called `Stage.sync` before, and calls `Stage.sync_index` after, in its own thread."""
+    NEVER = "never"
+    """Nobody: it survives the end of this process, and not a loss of power."""
+
+
 @final
 class Stage:
     """An upload under way. Ended by exactly one `commit` or `discard`; a `commit` that fails can be discarded."""
@@ -60,15 +70,35 @@ class Stage:
         """Return when there is room for ``count`` more bytes; NoSpace if there will be none."""
         await self._vfs.make_room(count)
 
+    def sync(self) -> None:
+        """Put what was received on the disk itself. Blocking, in any thread but trio's; see `Syncing.CALLER`."""
+        self._vfs.store.sync(self._item)
+
+    def sync_index(self) -> None:
+        """Put on the disk itself that it was published. Blocking, in any thread but trio's."""
+        self._vfs.store.index.sync()
+
     async def commit(
-        self, parent: Node, name: str, *, size: int, how: Publish, offset: int = 0, mtime_ns: int | None = None
+        self,
+        parent: Node,
+        name: str,
+        *,
+        size: int,
+        how: Publish,
+        offset: int = 0,
+        mtime_ns: int | None = None,
+        syncing: Syncing = Syncing.COMMIT,
     ) -> Node:
-        """Publish the first ``size`` bytes; when it returns they are synced to the disk and will be uploaded."""
+        """Publish the first ``size`` bytes; when it returns they will be uploaded, whatever becomes of this process.
+
+        And unless ``syncing`` says that this is the caller's business, or nobody's, they are on the disk itself.
+        """
         if not self._open:
             raise BadHandle(name)
         item = self._item
         self._vfs.store.staged(item, Span(0, size))
         if how is not Publish.REPLACE:
+            syncing = Syncing.COMMIT
             async with self._vfs.naming(parent, name):  # two appends come one after the other
                 try:
                     found = await self._vfs.lookup(parent, name)
@@ -79,15 +109,18 @@ class Stage:
             if offset:
                 await self._shift(size, offset)
                 size += offset
-        self._vfs.store.truncate(item, size)
+        self._vfs.store.received(item, size)
         if mtime_ns is not None:
             item.row.mtime_ns = mtime_ns
-        await trio.to_thread.run_sync(self._vfs.store.sync, item)
+        item.row.promise = 1 if syncing is Syncing.NEVER else 2
+        if syncing is Syncing.COMMIT:
+            await trio.to_thread.run_sync(self.sync)
         try:
             node = await self._vfs.publish(item, parent, name, replace=how is not Publish.APPEND)
         except Exists:  # made by somebody else since we looked
             return await self.commit(parent, name, size=size, how=how, mtime_ns=mtime_ns)
-        await trio.to_thread.run_sync(self._vfs.store.index.sync)
+        if syncing is Syncing.COMMIT:
+            await trio.to_thread.run_sync(self.sync_index)
         self._end()
         return node
 

@@ -123,6 +123,10 @@ class Vfs:
         """What stat(2) shows now. Not a checkpoint, no network."""
         return self._metadata.attributes(node)
 
+    def try_set_mtime(self, node: Node, mtime_ns: int) -> bool:
+        """`set_mtime`, if nothing has to be waited for; answers whether it is done. Not a checkpoint."""
+        return self._metadata.try_set_mtime(node, mtime_ns)
+
     async def set_mtime(self, node: Node, mtime_ns: int) -> None:
         """Set the modification time; where the remote cannot keep it, it is shown until the node is forgotten."""
         await self._metadata.set_mtime(node, mtime_ns)
@@ -200,6 +204,12 @@ class Vfs:
         await self._names.rename(parent, name, new_parent, new_name, replace=replace)
 
     # files
+
+    def try_open(self, node: Node) -> CachedHandle | None:
+        """Open a file for reading through the cache, if that needs nothing else; None: use `open`."""
+        if self.settings.cache.mode is not CacheMode.FULL or node.kind is not Kind.FILE or not node.linked:
+            return None
+        return CachedHandle(self, node, self._contents.item_of(node), OpenFlags.READ)
 
     async def open(self, node: Node, flags: OpenFlags) -> Handle:
         """Open a file. With TRUNCATE it is empty afterwards."""
@@ -292,6 +302,10 @@ class Vfs:
 
     async def stage(self) -> Stage:
         """A file without a name, to be published whole. Not a checkpoint."""
+        return self.new_stage()
+
+    def new_stage(self) -> Stage:
+        """`stage`, for who cannot wait."""
         if self.settings.read_only:
             raise ReadOnly("")
         return Stage(self, self.store.new(None, base=None, dirty=True))
@@ -361,6 +375,10 @@ class Vfs:
     async def make_room(self, count: int) -> None:
         """Wait until the cache may hold ``count`` bytes more; NoSpace when uploads do not make room in time."""
         await self._contents.make_room(count)
+
+    def crowded(self, count: int) -> bool:
+        """Whether `make_room` would have to do anything."""
+        return self.bounded and self.evictor.over() + count > 0
 
     def released(self, node: Node) -> None:
         """A handle on the node was closed."""

@@ -22,6 +22,7 @@ from typing import Any, NewType, final
 from ..errors import NoSpace, StorageError
 from ..remotes.protocol import Version
 from ..spans import SpanSet
+from .shared import SharedSync
 
 ItemId = NewType("ItemId", int)
 FORMAT = 1
@@ -126,6 +127,8 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._shared_sync = SharedSync(self._sync)
+        self._log_is_named = False
         self._reserve = path.with_name("reserve")
         self._reserved = self._reserve.exists() and self._reserve.stat().st_blocks * 512 >= RESERVE
         fresh = not path.exists()
@@ -210,7 +213,10 @@ class Index:
 
     def publish(self, row: Row) -> None:
         """:meth:`save` and :meth:`link` to ``row.path`` in one step."""
-        self._write(_update(row), *_link(row.id, row.path))
+        try:  # the name is nearly always free
+            self._write(_update(row, with_path=True))
+        except sqlite3.IntegrityError:
+            self._write(_update(row), *_link(row.id, row.path))
 
     def rename_tree(self, old: str, new: str) -> None:
         """Rename every item below the directory ``old``; one that has such a name already loses it."""
@@ -301,7 +307,10 @@ class Index:
     # durability
 
     def sync(self) -> None:
-        """Put what was committed on the disk itself. Blocking; call it in a worker thread."""
+        """Put what was committed on the disk itself. Blocking, from any thread; those who wait share one."""
+        self._shared_sync()
+
+    def _sync(self) -> None:
         # A commit in WAL mode with synchronous=NORMAL is in the log file but not synced (sqlite.org/wal.html §2.1);
         # syncing that file by any descriptor does what synchronous=FULL would have done at each commit.
         wal = f"{self._path}-wal"
@@ -310,7 +319,11 @@ class Index:
         except FileNotFoundError:
             return
         try:
-            os.fsync(descriptor)
+            if self._log_is_named:
+                os.fdatasync(descriptor)
+            else:  # the first time its name in the directory as well
+                os.fsync(descriptor)
+                self._log_is_named = True
         finally:
             os.close(descriptor)
 
@@ -384,13 +397,21 @@ class Index:
 _Statement = tuple[str, tuple[Any, ...]]
 
 
-def _update(row: Row) -> _Statement:
-    return (
-        "UPDATE items SET size=?, mtime_ns=?, spans=?, held=?, base=?, attempt=?, dirty=?, promise=?, atime=?,"
-        " tries=?, error=CAST(? AS TEXT) WHERE id=?",
-        (row.size, row.mtime_ns, row.spans.encode(), row.spans.total, _pack(row.base), _pack(row.attempt),
-         row.dirty, row.promise, row.atime, row.tries, _bytes(row.error), row.id),
+_UPDATE = (
+    "UPDATE items SET size=?, mtime_ns=?, spans=?, held=?, base=?, attempt=?, dirty=?, promise=?, atime=?,"
+    " tries=?, error=CAST(? AS TEXT) WHERE id=?"
+)
+_UPDATE_WITH_PATH = _UPDATE.replace(" WHERE", ", path=CAST(? AS TEXT) WHERE")
+
+
+def _update(row: Row, *, with_path: bool = False) -> _Statement:
+    values = (
+        row.size, row.mtime_ns, row.spans.encode(), row.spans.total, _pack(row.base), _pack(row.attempt),
+        row.dirty, row.promise, row.atime, row.tries, _bytes(row.error),
     )  # fmt: skip
+    if with_path:
+        return _UPDATE_WITH_PATH, (*values, _path_or_none(row.path), row.id)
+    return _UPDATE, (*values, row.id)
 
 
 def _link(item: ItemId, path: str | None) -> list[_Statement]:

@@ -174,7 +174,11 @@ class Item:
         else:
             row.spans.clip(size)
         row.size = size
-        row.mtime_ns = time.time_ns()
+        self.touched()
+
+    def touched(self) -> None:
+        """Its content is new."""
+        self.row.mtime_ns = time.time_ns()
         self.generation = Generation(self.generation + 1)
 
     def _pwrite(self, view: memoryview, offset: int) -> None:

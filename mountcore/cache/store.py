@@ -267,6 +267,14 @@ class Store:
         self.held += item.spans.add(span)
         item.row.size = max(item.row.size, span.stop)
 
+    def received(self, item: Item, size: int) -> None:
+        """An unpublished item is these first bytes of its file, all written by a foreign thread, and no more."""
+        self.staged(item, Span(0, size))
+        if item.size != size or os.fstat(item.fd).st_size != size:
+            self.truncate(item, size)
+        else:
+            item.touched()
+
     def discard_clean(self, item: Item, span: Span) -> int:
         """Give back clean bytes that nobody needs (eviction inside a file); answers how many."""
         gone = item.spans.remove(span)

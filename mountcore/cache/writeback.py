@@ -162,6 +162,16 @@ class WriteBack:
         if item.id in self._tasks and task.state is not UploadState.HELD:
             task.state = UploadState.OPEN
 
+    def hold_back(self, item: Item) -> bool:
+        """`withdraw`, of an upload that has not begun; answers False where it has, and does nothing."""
+        task = self._tasks.get(item.id)
+        if task is not None:
+            if task.scope is not None:
+                return False
+            if task.state is not UploadState.HELD:
+                task.state = UploadState.OPEN
+        return True
+
     @asynccontextmanager
     async def paused(self, *items: Item | None, below: str | None = None) -> AsyncIterator[None]:
         """`withdraw` these, and all below a directory, and start none of them before the block is left.
@@ -171,7 +181,11 @@ class WriteBack:
         pause = _Pause({item.id for item in items if item is not None}, None if below is None else below + "/")
         self._pauses.append(pause)
         try:
-            for dirty in [task.item for task in self._tasks.values() if pause.covers(task.item)]:
+            if below is None:  # by id: the queue may be long
+                tasks = [task for ident in pause.items if (task := self._tasks.get(ident)) is not None]
+            else:
+                tasks = [task for task in self._tasks.values() if pause.covers(task.item)]
+            for dirty in [task.item for task in tasks]:
                 await self.withdraw(dirty)
             yield
         finally:
