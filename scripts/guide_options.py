@@ -55,8 +55,8 @@ def blocks() -> dict[str, str]:
     """Every generated block by its name."""
     return {
         "mount": table((*FUSE_OPTIONS, *DAEMON_OPTIONS)), "ftp": table(FTP_OPTIONS), "vfs": table(VFS_OPTIONS),
-        "process": table(PROCESS_OPTIONS), "remote ftp": remote_table("ftp"),
-    }  # fmt: skip
+        "process": table(PROCESS_OPTIONS),
+    } | {f"remote {kind.name}": remote_table(kind.name) for kind in types().values() if kind.options}  # fmt: skip
 
 
 def rewritten(text: str) -> str:

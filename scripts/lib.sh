@@ -143,6 +143,7 @@ unpack_server() {
 need_servers() {
     local package packages
     apt_need lftp ncftp wget curl sqlite3 openssl procps psmisc systemd mount attr rsync git make fio stress-ng
+    apt_need openssh-server openssh-client
     packages=$(cd "$ROOT" && "$VENV/bin/python" -c 'from tests.servers.install import PACKAGES; print(*PACKAGES)')
     for package in $packages; do unpack_server "$package"; done
 }

@@ -34,6 +34,7 @@ SCHEMES: dict[str, tuple[str, dict[str, str]]] = {
     "ftps": ("ftp", {"encryption": "implicit"}),
     "ftpes": ("ftp", {"encryption": "explicit"}),
     "aftp": ("ftp", {"absolute_path": "true"}),
+    "sftp": ("sftp", {}),
 }
 
 

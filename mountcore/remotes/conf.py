@@ -218,7 +218,7 @@ class Config:
             try:
                 option = facts.option(key)
             except Refused as problem:
-                if not section.foreign:
+                if not section.foreign or key in facts.refused:
                     raise Refused(f"{section.place}: {problem}") from None
                 log.info("%s: option %r is not known here and has no effect", section.place, key)
                 continue

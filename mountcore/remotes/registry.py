@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import cast
 
 from ..errors import Refused
@@ -41,12 +42,18 @@ class RemoteType:
     help: str
     adapter: str
     options: tuple[RemoteOption, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Options of rclone that cannot be honoured and must not be passed over, and why."""
+    extra: str = "all"
+    """Of pyproject.toml: what to install for it."""
 
     def option(self, name: str) -> RemoteOption:
         """The option of that name; raises :class:`Refused` with the nearest name."""
         for option in self.options:
             if option.name == name:
                 return option
+        if name in self.refused:
+            raise Refused(f"storage type {self.name!r} has no option {name!r}: {self.refused[name]}")
         near = difflib.get_close_matches(name, [o.name for o in self.options], 1)
         hint = f", did you mean {near[0]!r}?" if near else ""
         raise Refused(f"storage type {self.name!r} has no option {name!r}{hint}")
@@ -74,5 +81,12 @@ def open_remote(kind: str, options: dict[str, str], root: str) -> Remote:
         if option.required and not values[option.name]:
             raise Refused(f"storage type {kind!r} needs option {option.name!r} ({option.help})")
     module, _, function = facts.adapter.partition(":")
-    opener = getattr(importlib.import_module(module), function)
+    try:
+        opener = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as problem:
+        if not problem.name or problem.name.startswith("mountcore"):
+            raise
+        raise Refused(
+            f"storage type {kind!r} needs the package {problem.name!r}; run: pip install 'portside[{facts.extra}]'"
+        ) from None
     return cast(Remote, opener(values, root))

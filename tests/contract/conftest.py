@@ -6,19 +6,51 @@ import itertools
 import os
 import pwd
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from mountcore.remotes.protocol import Remote
 from mountcore.remotes.registry import open_remote
-from tests.servers import SERVERS, FtpServer, Tls, proftpd, pure_ftpd, pyftpdlib, vsftpd
+from tests.servers import SERVERS, SSH_SERVERS, Tls, proftpd, pure_ftpd, pyftpdlib, vsftpd
 from tests.servers.ftp import ACCOUNT
 
-_VARIANTS: dict[str, Callable[[], AbstractContextManager[FtpServer]]] = {
+
+class Server(Protocol):
+    """What a storage kind with a server needs for its places; see `tests.servers`."""
+
+    @property
+    def root(self) -> Path:
+        """The folder for tests, as seen on this machine."""
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What `open_remote` needs for it."""
+
+    def stop(self) -> None:
+        """Kill it."""
+
+    def start(self) -> None:
+        """Start it again, on the same port."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A row of the table of storage kinds under test: its type, what starts its server, how tests see it."""
+
+    kind: str
+    start: Callable[[], AbstractContextManager[Server]]
+    patience: Mapping[str, str] = field(default_factory=dict)
+    """Options that every remote is opened with: nothing here may wait for minutes."""
+    account: str = ACCOUNT
+    """Whom files made behind the remote's back must belong to; empty: us."""
+
+
+_FTP: dict[str, Callable[[], AbstractContextManager[Server]]] = {
     **SERVERS,
     "pyftpdlib-list": lambda: pyftpdlib(without=("MLSD", "MLST", "EPSV", "MFMT")),
     "proftpd-no-overwrite": lambda: proftpd(overwrite=False),
@@ -28,9 +60,25 @@ _VARIANTS: dict[str, Callable[[], AbstractContextManager[FtpServer]]] = {
     "proftpd-tls": lambda: proftpd(tls=Tls.EXPLICIT),
     "pure-ftpd-tls": lambda: pure_ftpd(tls=Tls.EXPLICIT),
 }
+OURS = ("sshd", "asyncssh", "rclone-sftp")
+"""Servers that work as the user who runs the tests."""
+STORAGES: dict[str, Storage] = {
+    **{name: Storage("ftp", start, {"timeout": "10s", "shut_timeout": "10s"}) for name, start in _FTP.items()},
+    **{
+        name: Storage("sftp", start, {"timeout": "10s"}, account="" if name in OURS else ACCOUNT)
+        for name, start in SSH_SERVERS.items()
+    },
+}
+"""Storage with servers, by name. A new kind is a row here; every test with the fixture `place` runs on it."""
 OWN = ("memory", "local")
-FTP = tuple(_VARIANTS)
-PLAIN = tuple(name for name in FTP if "tls" not in name)
+FTP = tuple(_FTP)
+PLAIN_FTP = tuple(name for name in FTP if "tls" not in name)
+SFTP = tuple(SSH_SERVERS)
+SERVED = tuple(STORAGES)
+PLAIN = tuple(name for name in SERVED if "tls" not in name and name not in ("sshd-no-shell", "proftpd-sftp"))
+"""Without those that differ from another only in encryption, or in what they can do beyond names."""
+SLOW = ("proftpd-sftp", "proftpd-sftp-plain", "rclone-sftp")
+"""32 KiB a message: seconds for what takes others a tenth."""
 _counter = itertools.count()
 
 
@@ -43,7 +91,7 @@ class Place:
     options: dict[str, str]
     root: str
     disk: Path | None
-    server: FtpServer | None
+    server: Server | None
 
     def open(self, **options: str) -> Remote:
         """Another remote on the same folder."""
@@ -51,22 +99,25 @@ class Place:
 
     @property
     def _patience(self) -> dict[str, str]:
-        return {"timeout": "10s", "shut_timeout": "10s"} if self.server else {}
+        return dict(STORAGES[self.name].patience) if self.name in STORAGES else {}
 
     def make(self, path: str, content: bytes = b"", mtime: float | None = None) -> Path:
         """Put a file there behind the remote's back."""
         assert self.disk is not None
         real = self.disk / path
         real.write_bytes(content)
-        own(real)
+        if self.name in STORAGES:
+            own(real, STORAGES[self.name].account)
         if mtime is not None:
             os.utime(real, (mtime, mtime))
         return real
 
 
-def own(path: Path) -> None:
-    """Give a file to the account that the servers run as."""
-    account = pwd.getpwnam(ACCOUNT)
+def own(path: Path, name: str = ACCOUNT) -> None:
+    """Give a file to the account that a server works as."""
+    if not name:
+        return
+    account = pwd.getpwnam(name)
     os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
 
@@ -75,11 +126,11 @@ class Servers:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self._running: dict[str, FtpServer] = {}
+        self._running: dict[str, Server] = {}
 
-    def __getitem__(self, name: str) -> FtpServer:
+    def __getitem__(self, name: str) -> Server:
         if name not in self._running:
-            self._running[name] = self._stack.enter_context(_VARIANTS[name]())
+            self._running[name] = self._stack.enter_context(STORAGES[name].start())
         return self._running[name]
 
 
@@ -101,11 +152,13 @@ def fresh(name: str, servers: Servers, scratch: Path) -> Place:
     server = servers[name]
     disk = server.root / folder
     disk.mkdir()
-    own(disk)
-    return Place(name, "ftp", server.options, folder, disk, server)
+    own(disk, STORAGES[name].account)
+    prefix = getattr(server, "prefix", "")
+    root = f"{prefix.rstrip('/')}/{folder}" if prefix else folder
+    return Place(name, STORAGES[name].kind, server.options, root, disk, server)
 
 
-@pytest.fixture(params=[*OWN, *FTP])
+@pytest.fixture(params=[*OWN, *SERVED])
 def place(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[Place]:
     """Every storage in turn."""
     made = fresh(request.param, servers, tmp_path)
@@ -120,7 +173,7 @@ def ftp_place(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) 
     return fresh(request.param, servers, tmp_path)
 
 
-@pytest.fixture(params=["local", *FTP])
+@pytest.fixture(params=["local", *SERVED])
 def disk_place(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Place:
     """Every storage that can be looked at from outside."""
     return fresh(request.param, servers, tmp_path)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 import trio
-from conftest import PLAIN, Place, Servers, fresh, own
+from conftest import PLAIN_FTP, Place, Servers, fresh, own
 from sources import Content, entries, fetch, put
 
 from mountcore.errors import Busy, Denied, StorageError, TimedOut, Unreachable, Unsupported
@@ -41,7 +41,7 @@ def scripted_remote(server: ScriptedFtp, **options: str) -> FtpRemote:
 # servers that go away, and log-ins
 
 
-@pytest.mark.parametrize("ftp_place", PLAIN, indirect=True)
+@pytest.mark.parametrize("ftp_place", PLAIN_FTP, indirect=True)
 async def test_a_server_that_is_down_says_nothing_about_files(ftp_place: Place) -> None:
     server = ftp_place.server
     assert server is not None
@@ -258,7 +258,7 @@ async def test_roots(servers: Servers, tmp_path: Path) -> None:
 # what is on the servers' disks
 
 
-@pytest.mark.parametrize("ftp_place", PLAIN, indirect=True)
+@pytest.mark.parametrize("ftp_place", PLAIN_FTP, indirect=True)
 async def test_links_are_what_they_lead_to(ftp_place: Place) -> None:
     assert ftp_place.disk is not None
     ftp_place.make("f", b"12345")

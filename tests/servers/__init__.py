@@ -1,7 +1,7 @@
-"""Real FTP servers on loopback, for tests and benchmarks.
+"""Real servers on loopback, for tests and benchmarks.
 
-Every server is a context manager that yields an `FtpServer`: it is up when entered, killed on leaving, and
-serves a temporary folder of its own. ``python -m tests.servers.install`` fetches the servers' binaries.
+Every server is a context manager that yields an `FtpServer`, `SshServer` or the like: it is up when entered, killed
+on leaving, and serves a temporary folder of its own. ``python -m tests.servers.install`` fetches the servers' binaries.
 
 >>> with proftpd() as server:
 ...     remote = open_remote("ftp", server.options, "")
@@ -12,8 +12,9 @@ from __future__ import annotations
 from .certificate import Certificate, make_certificate
 from .ftp import SERVERS, FtpServer, Tls, proftpd, pure_ftpd, pyftpdlib, rclone, vsftpd
 from .process import ServerMissing, free_port
+from .ssh import SSH_SERVERS, SshServer
 
 __all__ = [
-    "SERVERS", "Certificate", "FtpServer", "ServerMissing", "Tls", "free_port", "make_certificate", "proftpd",
-    "pure_ftpd", "pyftpdlib", "rclone", "vsftpd",
+    "SERVERS", "SSH_SERVERS", "Certificate", "FtpServer", "ServerMissing", "SshServer", "Tls", "free_port",
+    "make_certificate", "proftpd", "pure_ftpd", "pyftpdlib", "rclone", "vsftpd",
 ]  # fmt: skip

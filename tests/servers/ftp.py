@@ -118,7 +118,8 @@ def _unprivileged(*paths: Path) -> pwd.struct_passwd:
     return account
 
 
-def _hashed_password() -> str:
+def hashed_password() -> str:
+    """`PASSWORD`, as files of accounts hold it."""
     command = ["openssl", "passwd", "-1", "-stdin"]
     done = subprocess.run(command, input=PASSWORD.encode(), capture_output=True, check=True)
     return done.stdout.decode().strip()
@@ -206,7 +207,7 @@ def proftpd(*, tls: Tls = Tls.NONE, overwrite: bool = True, lines: Iterable[str]
     with _place(tls) as place:
         account = _unprivileged(place.root)
         users = place.write(
-            "users", [f"{USER}:{_hashed_password()}:{account.pw_uid}:{account.pw_gid}::{place.root}:/bin/sh"]
+            "users", [f"{USER}:{hashed_password()}:{account.pw_uid}:{account.pw_gid}::{place.root}:/bin/sh"]
         )
         modules = next(p for p in (PREFIX / "usr/lib/proftpd", Path("/usr/lib/proftpd")) if p.is_dir())
         settings = [
@@ -261,7 +262,7 @@ def pure_ftpd(*, tls: Tls = Tls.NONE, arguments: Iterable[str] = ()) -> Iterator
         account = _unprivileged(place.root)
         users, database = place.scratch / "users", place.scratch / "users.pdb"
         # written by hand: pure-pw would hash the password in a way that takes a second at every login
-        user = f"{USER}:{_hashed_password()}:{account.pw_uid}:{account.pw_gid}::{place.root}/./::::::::::::"
+        user = f"{USER}:{hashed_password()}:{account.pw_uid}:{account.pw_gid}::{place.root}/./::::::::::::"
         place.write("users", [user])
         subprocess.run([manager, "mkdb", str(database), "-f", str(users)], check=True, capture_output=True)
         command = [program, "-S", f"127.0.0.1,{place.port}", "-l", f"puredb:{database}", "-A", "-H", "-E", "-u", "1"]

@@ -44,11 +44,12 @@ def free_port(host: str = "127.0.0.1") -> int:
 class ServerProcess:
     """A server that listens on a port. ``command`` runs in the foreground and is killed at the end."""
 
-    def __init__(self, command: list[str], port: int, log: Path, *, greets: bool) -> None:
+    def __init__(self, command: list[str], port: int, log: Path, *, greets: bool, greeting: bytes = b"220") -> None:
         self._command = command
         self._port = port
         self._log = log
         self._greets = greets
+        self._greeting = greeting
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -88,7 +89,7 @@ class ServerProcess:
                 if not self._greets:
                     return True
                 probe.settimeout(5)
-                return probe.recv(3) == b"220"
+                return probe.recv(len(self._greeting)) == self._greeting
         except OSError:
             return False
 
