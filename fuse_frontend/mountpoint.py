@@ -9,6 +9,7 @@ import re
 import shutil
 import stat
 import subprocess
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from mountcore.errors import Refused
 FSTYPE = "fuse.portside"
 DEVICE = "/dev/fuse"
 MNT_DETACH = 2
+ANSWERS_WITHIN = 5.0
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +93,20 @@ def prepare(mountpoint: str, *, allow_non_empty: bool, allow_other: bool) -> str
 
 
 def _is_dead(path: str) -> bool:
-    try:
-        os.statvfs(path)  # always asks the file system; stat(2) may be answered by what the kernel remembers
-    except OSError as problem:
-        return problem.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
+    """Whether nobody serves what is mounted there. The kernel may know the root's attributes for minutes; it asks
+    anew how much room there is. A mount whose process is alive and does not answer is not dead."""
+    dead: list[bool] = []
+
+    def ask() -> None:
+        try:
+            os.statvfs(path)
+        except OSError as problem:
+            dead.append(problem.errno in (errno.ENOTCONN, errno.ECONNABORTED))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(ANSWERS_WITHIN)
+    return dead == [True]
 
 
 def _check_directory(path: str, shown: str) -> None:

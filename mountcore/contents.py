@@ -124,7 +124,9 @@ class Contents:
         """Whether the remote has, or may have, something under the node's name."""
         if node.kind is Kind.SYMLINK:
             return True
-        return node.version is not None or (item is not None and item.row.attempt is not None)
+        if item is not None and (item.row.attempt is not None or (item.dirty and item.row.base is not None)):
+            return True
+        return node.version is not None
 
     def released(self, node: Node) -> None:
         """A handle on the node was closed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from typing import final
 
 from .cache import verify
@@ -28,7 +29,7 @@ from .errors import (
     Unsupported,
 )
 from .naming import join, new_path
-from .remotes.protocol import ABSENT, Entry, Kind, RenameScope
+from .remotes.protocol import ABSENT, Entry, Kind, RenameScope, Version
 from .settings import CacheMode
 from .tree import Node
 
@@ -168,9 +169,12 @@ class Namespace:
             if loser is not None:
                 await self._contents.preserve(loser)
             moved = False
+            changed = any(found is not None and found.dirty for found in (item, loser))
             if self._contents.stored_at_remote(node, item):
                 async with self._contents.uncertain(parent, *[p for p in [node.parent] if p]):
-                    moved = await self._rename_at_remote(old, new, item, target)
+                    moved = await self._rename_at_remote(
+                        old, new, target, changed=changed, versions=_may_be(node, item)
+                    )
             if moved and self._remote.caps.tags:
                 self._apply_moved(node, item, await self._remote.stat(new))
             item = item or node.item  # perhaps opened meanwhile
@@ -178,18 +182,17 @@ class Namespace:
             if item is not None:
                 self._contents.fetcher.stop(item)
                 if not moved:  # the upload that comes replaces what has the name now
-                    item.row.base = target.version if target is not None else None
-                    item.row.attempt = loser.row.attempt if loser is not None else None
+                    item.row.base, item.row.attempt = _replaced(target, loser)
             if not moved:
                 node.version = target.version if target is not None else None
             if loser is not None:
                 self._contents.lose(loser)
             if item is not None and item.row.path is not None:
                 self._store.publish(item, new)
-                if item.dirty:
-                    self._store.index.end_move(old)
             elif loser is not None:
                 self._store.unlink(loser)
+            if moved and changed:
+                self._store.index.end_move(old)
             self._tree.move(node, parent, name)
 
     def _unmoved(self, node: Node, path: str) -> None:
@@ -197,8 +200,10 @@ class Namespace:
         if node.path() != path:
             raise Busy(path, "it was in conflict with the remote's version just now")
 
-    async def _rename_at_remote(self, old: str, new: str, item: Item | None, target: Node | None) -> bool:
-        """Answers False when the remote turned out not to have it."""
+    async def _rename_at_remote(
+        self, old: str, new: str, target: Node | None, *, changed: bool, versions: Sequence[Version]
+    ) -> bool:
+        """Answers False when the remote turned out not to have it. See `_ask_to_rename`."""
         caps = self._remote.caps
         if caps.rename is RenameScope.NONE:
             raise CrossDevice(old)
@@ -206,45 +211,49 @@ class Namespace:
             with contextlib.suppress(NotFound):
                 await self._remote.remove(new)
         try:
-            await self._ask_to_rename(old, new, changed=item is not None and item.dirty)
+            await self._ask_to_rename(old, new, changed=changed, versions=versions)
         except NotFound:
             return False
         return True
 
-    async def _ask_to_rename(self, old: str, new: str, *, changed: bool) -> None:
+    async def _ask_to_rename(self, old: str, new: str, *, changed: bool, versions: Sequence[Version] = ()) -> None:
         """Rename at the remote. Where its answer is lost, look what became of it: changed files follow the name.
 
-        With ``changed``, the journal knows until `Index.end_move`, which is the caller's where this returns.
+        With ``changed``, of it or of what is replaced, the journal knows until `Index.end_move`, which is the
+        caller's where this returns. ``versions``: what of a file the remote may have.
         """
         if changed:
-            self._store.index.begin_move(old, new)
+            self._store.index.begin_move(old, new, versions)
         try:
             await self._remote.rename(old, new)
         except StorageError as problem:
-            if not problem.retriable or not await self._renamed(old, new):
+            if not problem.retriable or not await self._renamed(old, new, versions):
                 if changed:
                     self._store.index.end_move(old)
                 raise
 
     async def recover(self) -> None:
-        """Before `start`: the last run ended while the remote renamed something; changed files follow the name."""
-        for old, new in self._store.index.moves():
-            item = self._store.peek(old)
+        """Before `start`: the last run ended while the remote renamed something. Changed files follow the name, and
+        those that were replaced are gone, as they were to be."""
+        for old, new, versions in self._store.index.moves():
+            item, loser = self._store.peek(old), self._store.peek(new)
             below = any(found.path.startswith(old + "/") for found in self._store.dirty_items())
-            if (item is not None or below) and await self._renamed(old, new):
+            if (item or loser or below) and await self._renamed(old, new, versions):
                 log.info("%s was being renamed to %s when the last run ended, and it was", old, new)
                 if item is not None:
                     self._store.publish(item, new)
-                else:
+                elif below:
                     self._store.rename_tree(old, new)
+                elif loser is not None:
+                    self._store.unlink(loser)
             self._store.index.end_move(old)
 
-    async def _renamed(self, old: str, new: str) -> bool:
+    async def _renamed(self, old: str, new: str, versions: Sequence[Version]) -> bool:
         try:
-            await self._remote.stat(new)
+            found = await self._remote.stat(new)
             await self._remote.stat(old)
         except NotFound as gone:
-            return gone.path == old
+            return gone.path == old and (not versions or any(found.version.matches(wanted) for wanted in versions))
         except StorageError:
             return False
         return False
@@ -306,8 +315,7 @@ class Namespace:
                     self._unmoved(target, path)
                 if loser is not None:
                     await self._contents.preserve(loser)
-                stage_item.row.base = target.version if target is not None else None
-                stage_item.row.attempt = loser.row.attempt if loser is not None else None
+                stage_item.row.base, stage_item.row.attempt = _replaced(target, loser)
                 if self._contents.settings.cache.mode is CacheMode.OFF:
                     return await self._store_staged(stage_item, parent, name, target)
                 self._store.publish(stage_item, path)
@@ -339,3 +347,19 @@ class Namespace:
         if node is None:
             raise NotFound(join(parent.path(), name))
         return node
+
+
+def _replaced(target: Node | None, loser: Item | None) -> tuple[Version | None, Version | None]:
+    """What the remote has under a name that is taken over: the version to replace, and what an upload that was not
+    heard to end may have left. Of a changed file its item knows better than a listing: also what uploads found."""
+    if loser is not None and loser.dirty:
+        return loser.row.base, loser.row.attempt
+    return target.version if target is not None else None, loser.row.attempt if loser is not None else None
+
+
+def _may_be(node: Node, item: Item | None) -> list[Version]:
+    """What the remote may have under the node's name: what is known of it, and what an upload may have left."""
+    found = [node.version]
+    if item is not None:
+        found += [item.row.base, item.row.attempt]
+    return [version for version in found if version is not None]

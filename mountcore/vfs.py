@@ -322,9 +322,12 @@ class Vfs:
         """Be told of every change, on the trio thread; must not block. Answers how to stop that."""
         return self.changes.subscribe(listener)
 
-    async def drain(self, attempts: int = 3) -> tuple[Upload, ...]:
-        """Upload everything now; answers what could not be stored after that many more tries each."""
-        return await self.writeback.drain(attempts)
+    async def drain(self, attempts: int = 3, *, as_now: bool = False) -> tuple[Upload, ...]:
+        """Upload everything now; answers what could not be stored after that many more tries each.
+
+        With ``as_now`` without waiting for what is written meanwhile.
+        """
+        return await self.writeback.drain(attempts, as_now=as_now)
 
     def snapshot(self) -> VfsSnapshot:
         """What is going on, as a value. Not a checkpoint."""

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, final
@@ -53,7 +53,7 @@ CREATE INDEX IF NOT EXISTS items_by_access ON items (atime, id, held) WHERE dirt
 CREATE INDEX IF NOT EXISTS items_dirty ON items (id) WHERE dirty = 1;
 CREATE INDEX IF NOT EXISTS items_nameless ON items (id) WHERE path IS NULL;
 CREATE TABLE IF NOT EXISTS trash (id INTEGER PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS moves (old TEXT PRIMARY KEY, new TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS renames (old TEXT PRIMARY KEY, new TEXT NOT NULL, versions TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS retired (path TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
 
@@ -248,19 +248,27 @@ class Index:
         """The files of these are gone."""
         self._write(*(("DELETE FROM trash WHERE id = ?", (i,)) for i in items))
 
-    def begin_move(self, old: str, new: str) -> None:
-        """The remote is being asked to rename something of which changes are here, for a crash before `end_move`."""
+    def begin_move(self, old: str, new: str, versions: Sequence[Version]) -> None:
+        """The remote is being asked to rename something of which changes are here, for a crash before `end_move`.
+
+        ``versions``: what of it the remote may have; for a directory none.
+        """
+        packed = json.dumps([_pack(version) for version in versions])
         self._write(
-            ("INSERT OR REPLACE INTO moves VALUES (CAST(? AS TEXT), CAST(? AS TEXT))", (_bytes(old), _bytes(new)))
-        )
+            ("INSERT OR REPLACE INTO renames VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?)",
+             (_bytes(old), _bytes(new), packed))
+        )  # fmt: skip
 
     def end_move(self, old: str) -> None:
         """What became of it is known, and items have the names that go with it."""
-        self._write(("DELETE FROM moves WHERE old = CAST(? AS TEXT)", (_bytes(old),)))
+        self._write(("DELETE FROM renames WHERE old = CAST(? AS TEXT)", (_bytes(old),)))
 
-    def moves(self) -> list[tuple[str, str]]:
-        """Renames that had begun when the process ended."""
-        return list(self._db.execute("SELECT old, new FROM moves"))
+    def moves(self) -> list[tuple[str, str, list[Version]]]:
+        """Renames that were not heard to end."""
+        return [
+            (old, new, [version for version in map(_unpack, json.loads(packed)) if version is not None])
+            for old, new, packed in self._db.execute("SELECT old, new, versions FROM renames")
+        ]
 
     def retire(self, path: str, at: float) -> None:
         """Listings saved before a time, of a directory and all below it, are no more to be believed."""

@@ -50,6 +50,7 @@ from .store import Store
 log = logging.getLogger(__name__)
 
 MAX_DELAY = 300.0
+LOOK_AGAIN = 0.5
 MIN_DELAY = 1.0
 
 
@@ -244,15 +245,19 @@ class WriteBack:
             if item.dirty and item.row.tries > tries:
                 raise StorageError(item.path, item.row.error)
 
-    async def drain(self, attempts: int = 3) -> tuple[Upload, ...]:
+    async def drain(self, attempts: int = 3, *, as_now: bool = False) -> tuple[Upload, ...]:
         """Hurry until nothing is left, or what is left has failed ``attempts`` more times; answers what is left.
 
-        Files that are open for writing are uploaded as they are, if they were ever closed or synced.
+        Files that are open for writing are uploaded as they are, if they were ever closed or synced. With ``as_now``
+        only what is there now counts, and not what is written meanwhile: else writers could keep this from ending.
         """
         limit = {ident: task.item.row.tries + attempts for ident, task in self._tasks.items()}
+        there = {ident: task.item.generation for ident, task in self._tasks.items()}
         while True:
             left = []
             for ident, task in self._tasks.items():
+                if as_now and there.get(ident) != task.item.generation:
+                    continue
                 if task.state is UploadState.OPEN and task.item.row.promise:
                     self._plan(task, UploadState.WAITING, 0.0)
                 if task.state in (UploadState.OPEN, UploadState.HELD):
@@ -264,7 +269,8 @@ class WriteBack:
                 return self.uploads()
             for task in left:  # and not what has failed often enough: it would be tried without a pause
                 self._hurry(task)
-            await self._changed.wait()
+            with trio.move_on_after(LOOK_AGAIN):  # a writer who comes back to a file does not announce it
+                await self._changed.wait()
 
     def uploads(self) -> tuple[Upload, ...]:
         """Everything in the queue, as values."""

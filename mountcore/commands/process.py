@@ -86,8 +86,11 @@ def _prepare_machine() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 128 << 10)
 
 
-async def drain(views: Iterable[Vfs], limit: float | None, show: Show) -> tuple[Upload, ...]:
-    """Upload everything, showing how it goes; answers what could not be stored, or not within ``limit`` seconds."""
+async def drain(views: Iterable[Vfs], limit: float | None, show: Show, *, as_now: bool = False) -> tuple[Upload, ...]:
+    """Upload everything, showing how it goes; answers what could not be stored, or not within ``limit`` seconds.
+
+    ``as_now``: programs go on writing; what they write meanwhile is not waited for.
+    """
     views = tuple(views)
 
     async def watch() -> None:
@@ -95,16 +98,19 @@ async def drain(views: Iterable[Vfs], limit: float | None, show: Show) -> tuple[
             await show(Pending.of(view.snapshot() for view in views))
             await trio.sleep(SHOW_EVERY)
 
-    with trio.move_on_after(float("inf") if limit is None else limit):
+    with trio.move_on_after(float("inf") if limit is None else limit) as bound:
         async with trio.open_nursery() as watching:
             watching.start_soon(watch)
             async with trio.open_nursery() as draining:
                 for view in views:
-                    draining.start_soon(view.drain)
+                    draining.start_soon(partial(view.drain, as_now=as_now))
             watching.cancel_scope.cancel()
     await show(Pending.of(view.snapshot() for view in views))
     uploads = [upload for view in views for upload in view.snapshot().uploads]
-    return tuple(upload for upload in uploads if upload.state not in (UploadState.HELD, UploadState.OPEN))
+    left = [upload for upload in uploads if upload.state not in (UploadState.HELD, UploadState.OPEN)]
+    if as_now and not bound.cancelled_caught:  # the others were written meanwhile
+        left = [upload for upload in left if upload.error]
+    return tuple(left)
 
 
 @final
@@ -286,7 +292,7 @@ class _Process:
                     self._supervisor.extend()
 
             await self._end_parts("ftp")
-            await drain(core.views(), self._plan.drain_timeout, show)
+            await drain(core.views(), self._plan.drain_timeout, show, as_now=True)
             await self._end_parts("mount")
             left = await drain(core.views(), self._plan.drain_timeout, show)
         with trio.move_on_after(HARD_EXIT):
@@ -353,7 +359,7 @@ class _Process:
         async def show(pending: Pending) -> None:
             await answer({"progress": pending.to_json()})
 
-        left = await drain([part.vfs], self._plan.drain_timeout, show)
+        left = await drain([part.vfs], self._plan.drain_timeout, show, as_now=True)
         if left and not request.get("force"):
             await answer({"error": "not everything could be stored", "left": _listed(left)})
             return

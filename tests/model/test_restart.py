@@ -247,3 +247,38 @@ async def test_a_kill_while_the_remote_renames_loses_no_change_of_what_it_rename
         assert await live.read_file(vfs, path) == b"NEW" + (b"old" * (1 << 20))[3:]
     stored = await content_of_remote(remote.inner)
     assert {name for name, data in stored.items() if data is not None} == {path}
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("stored", [True, False], ids=["stored", "only-tried"])
+@pytest.mark.parametrize("happened", [False, True], ids=["not-yet", "done"])
+async def test_a_kill_while_the_remote_renames_over_a_changed_file_leaves_one_of_the_two(
+    tmp_path: Path, happened: bool, stored: bool
+) -> None:
+    """What is renamed may be at the remote, or was only being uploaded there; what it replaces was changed here."""
+    remote = memory()
+    cache, image = tmp_path / "cache", tmp_path / "image"
+    await edit(remote, "target", b"as stored")
+    async with opened(remote, settings(cache)) as vfs, trio.open_nursery() as nursery:
+        await live.write_file(vfs, "target", b"changed here")
+        await live.write_file(vfs, "source", b"the new one")
+        if stored:
+            await vfs.settle(await vfs.resolve("source"))
+        else:
+            put = remote.gate("put")
+            vfs.writeback.schedule((await vfs.resolve("source")).item, 0.0)  # type: ignore[arg-type]
+            await put.entered.wait()
+        gate = remote.gate("rename", after=happened and stored)
+        nursery.start_soon(live.rename, vfs, "source", "target")
+        await gate.entered.wait()
+        shutil.copytree(cache, image)  # what a kill here would leave
+        remote.down = Unreachable()
+        nursery.cancel_scope.cancel()
+    remote.down = None
+    async with opened(remote, settings(image)) as vfs:
+        assert not await vfs.drain()
+        found = {name: await live.read_file(vfs, name) for name in await live.names(vfs)}
+    done = {"target": b"the new one"}
+    before = {"target": b"changed here", "source": b"the new one"}
+    assert found == (done if happened and stored else before)
+    assert await content_of_remote(remote.inner) == found

@@ -328,3 +328,43 @@ async def test_a_thousand_random_saves_end_with_the_last_of_each_stored(
         assert await content_of_remote(bench.remote.inner) == last
         nursery.cancel_scope.cancel()
     bench.store.close()
+
+
+@pytest.mark.parametrize("how", ["rename", "stage"])
+async def test_taking_over_a_name_whose_uploads_were_withdrawn_is_no_conflict(tmp_path: Path, how: str) -> None:
+    """The first upload was stored and not heard of, the second found that out and was withdrawn itself: only the
+    item knows what the remote has."""
+    remote = memory()
+    async with opened(remote, settings(tmp_path)) as vfs:
+        gate = remote.gate("put", after=True)
+        await live.write_file(vfs, "file", b"first, stored")
+        vfs.writeback.hurry()
+        await gate.entered.wait()
+        await live.write_file(vfs, "file", b"second")
+        gate = remote.gate("put")
+        vfs.writeback.hurry()
+        await gate.entered.wait()
+        if how == "rename":
+            await live.write_file(vfs, "tmp", b"third")
+            await live.rename(vfs, "tmp", "file")
+        else:
+            stage = await vfs.stage()
+            os.pwrite(stage.fileno(), b"third", 0)
+            await stage.commit(vfs.root, "file", size=5, how=Publish.REPLACE)
+        assert not await vfs.drain()
+        assert await content_of_remote(remote.inner) == {"file": b"third"}
+
+
+async def test_ending_does_not_wait_for_what_is_written_meanwhile(tmp_path: Path) -> None:
+    remote = memory()
+    async with opened(remote, settings(tmp_path)) as vfs, trio.open_nursery() as nursery:
+        await live.write_file(vfs, "there", b"before")
+
+        async def write_on() -> None:
+            for number in itertools.count():
+                await live.write_file(vfs, f"f{number % 3}", bytes(number % 100))
+
+        nursery.start_soon(write_on)
+        await vfs.drain(as_now=True)
+        assert (await content_of_remote(remote.inner))["there"] == b"before"
+        nursery.cancel_scope.cancel()
