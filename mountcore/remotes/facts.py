@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .objects import facts as objects
 from .registry import RemoteOption, RemoteType
 
 _FTP_OPTIONS = (
@@ -122,4 +123,5 @@ TYPES: tuple[RemoteType, ...] = (
     RemoteType("local", "A folder of this machine", "mountcore.remotes.local:open"),
     RemoteType("memory", "Files in this process's memory, gone when it ends", "mountcore.remotes.memory:open"),
     RemoteType("sftp", "An SSH server", "mountcore.remotes.sftp:open", _SFTP_OPTIONS, _SFTP_REFUSED, "sftp"),
+    *objects.TYPES,
 )

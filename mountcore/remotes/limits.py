@@ -67,6 +67,11 @@ class _MeteredSource:
         return data
 
 
+def unmetered(source: Source) -> Source:
+    """The source without a limit: for reading that sends nothing, like computing a hash first."""
+    return source._source if isinstance(source, _MeteredSource) else source
+
+
 @final
 class LimitedRemote(Around):
     """A remote that keeps within its limits. See :class:`~mountcore.remotes.protocol.Remote`."""

@@ -31,6 +31,8 @@ class RemoteOption:
     required: bool = False
     secret: bool = False
     """Obscured in configuration files, masked when shown."""
+    sensitive: bool = False
+    """In configuration files as it is (as with rclone), masked when shown."""
     examples: tuple[str, ...] = ()
 
 

@@ -18,6 +18,7 @@ from mountcore.remotes.protocol import Remote
 from mountcore.remotes.registry import open_remote
 from tests.servers import SERVERS, SSH_SERVERS, Tls, proftpd, pure_ftpd, pyftpdlib, vsftpd
 from tests.servers.ftp import ACCOUNT
+from tests.servers.objects import OBJECT_SERVERS, ObjectServer
 
 
 class Server(Protocol):
@@ -79,6 +80,16 @@ PLAIN = tuple(name for name in SERVED if "tls" not in name and name not in ("ssh
 """Without those that differ from another only in encryption, or in what they can do beyond names."""
 SLOW = ("proftpd-sftp", "proftpd-sftp-plain", "rclone-sftp")
 """32 KiB a message: seconds for what takes others a tenth."""
+BUCKETS: dict[str, tuple[str, dict[str, str]]] = {
+    "moto": ("moto", {}),
+    "moto-markers": ("moto", {"directory_markers": "true"}),
+    "moto-parts": ("moto", {"upload_cutoff": "1Mi", "upload_concurrency": "2"}),
+    "rclone-s3": ("rclone-s3", {}),
+}
+"""Object stores, which have no folder on this machine's disk: the server, and options."""
+OBJECTS = ("moto", "rclone-s3")
+OBJECT_NAMES = ("moto-markers", "rclone-s3")
+"""With and without marked directories: what names are made of."""
 _counter = itertools.count()
 
 
@@ -91,7 +102,7 @@ class Place:
     options: dict[str, str]
     root: str
     disk: Path | None
-    server: Server | None
+    server: Server | ObjectServer | None
 
     def open(self, **options: str) -> Remote:
         """Another remote on the same folder."""
@@ -99,6 +110,8 @@ class Place:
 
     @property
     def _patience(self) -> dict[str, str]:
+        if self.name in BUCKETS:
+            return {"timeout": "10s"}
         return dict(STORAGES[self.name].patience) if self.name in STORAGES else {}
 
     def make(self, path: str, content: bytes = b"", mtime: float | None = None) -> Path:
@@ -127,6 +140,13 @@ class Servers:
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._running: dict[str, Server] = {}
+        self._objects: dict[str, ObjectServer] = {}
+
+    def objects(self, name: str) -> ObjectServer:
+        """An object store."""
+        if name not in self._objects:
+            self._objects[name] = self._stack.enter_context(OBJECT_SERVERS[name]())
+        return self._objects[name]
 
     def __getitem__(self, name: str) -> Server:
         if name not in self._running:
@@ -149,6 +169,10 @@ def fresh(name: str, servers: Servers, scratch: Path) -> Place:
         disk = scratch / folder
         disk.mkdir()
         return Place(name, name, {}, str(disk), disk, None)
+    if name in BUCKETS:
+        host, options = BUCKETS[name]
+        store = servers.objects(host)
+        return Place(name, store.kind, store.options | options, store.bucket(), None, store)
     server = servers[name]
     disk = server.root / folder
     disk.mkdir()
@@ -158,7 +182,7 @@ def fresh(name: str, servers: Servers, scratch: Path) -> Place:
     return Place(name, STORAGES[name].kind, server.options, root, disk, server)
 
 
-@pytest.fixture(params=[*OWN, *SERVED])
+@pytest.fixture(params=[*OWN, *SERVED, *OBJECTS])
 def place(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[Place]:
     """Every storage in turn."""
     made = fresh(request.param, servers, tmp_path)

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 import trio
-from conftest import SERVED, SLOW, Place
+from conftest import OBJECTS, SERVED, SLOW, Place
 from sources import Content, Failing, Pattern, entries, fetch, put
 
 from mountcore.errors import Corrupt, NotFound, Stale, StorageError, Unsupported
@@ -265,7 +265,9 @@ async def test_usage(remote: Remote) -> None:
             await remote.usage()
 
 
-@pytest.mark.parametrize("place", ["local", *(name for name in SERVED if name not in SLOW)], indirect=True)
+@pytest.mark.parametrize(
+    "place", ["local", *(name for name in SERVED if name not in SLOW), *OBJECTS, "moto-parts"], indirect=True
+)
 async def test_big_files_are_streamed(remote: Remote) -> None:
     source = Pattern(50 * MIB)
     tracemalloc.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import OWN, PLAIN, Place
+from conftest import OBJECT_NAMES, OWN, PLAIN, Place
 from sources import entries, fetch, put
 
 from mountcore.errors import (
@@ -19,7 +19,7 @@ from mountcore.remotes.partials import partial_name
 from mountcore.remotes.protocol import Kind, Remote, RenameScope
 
 # names do not depend on TLS, and log-ins over TLS are slow
-pytestmark = [pytest.mark.trio, pytest.mark.parametrize("place", [*OWN, *PLAIN], indirect=True)]
+pytestmark = [pytest.mark.trio, pytest.mark.parametrize("place", [*OWN, *PLAIN, *OBJECT_NAMES], indirect=True)]
 
 ODD_NAMES = [
     "with space",
@@ -216,8 +216,15 @@ REFUSED = {("pure-ftpd", "back\\slash"): "BackSlash", ("proftpd", "[a]*?{b}"): "
 """Names that a server itself refuses, and the word of the ``encoding`` option that stores them all the same."""
 
 
+@pytest.fixture
+def storable(place: Place, name: str) -> str:
+    if place.name.startswith("moto") and "\n" in name:
+        pytest.skip("moto's addresses end at a line break; rclone's S3 server has this test")
+    return name
+
+
 @pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
-async def test_odd_names(place: Place, remote: Remote, name: str) -> None:
+async def test_odd_names(place: Place, storable: str, remote: Remote, name: str) -> None:
     word = next((REFUSED[server, bad] for server, bad in REFUSED if place.name.startswith(server) and bad == name), "")
     if place.name == "rclone-sftp" and any(char < " " or char == "\x7f" for char in name):
         with pytest.raises(NotFound):  # the server loses what it stores under such a name

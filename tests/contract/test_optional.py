@@ -12,13 +12,13 @@ from contextlib import aclosing
 from typing import cast
 
 import pytest
-from conftest import OWN, PLAIN, Place
+from conftest import OBJECTS, OWN, PLAIN, Place
 from sources import entries, fetch, put
 
 from mountcore.errors import Denied, Exists, IsDirectory, NotFound, Stale, Unsupported
 from mountcore.remotes.protocol import ABSENT, ANYTHING, Entry, Kind, Remote
 
-pytestmark = [pytest.mark.trio, pytest.mark.parametrize("place", [*OWN, *PLAIN], indirect=True)]
+pytestmark = [pytest.mark.trio, pytest.mark.parametrize("place", [*OWN, *PLAIN, *OBJECTS], indirect=True)]
 TEXT = bytes(range(256)) * 10_000
 
 

@@ -1,0 +1,94 @@
+"""Object stores to test against: rclone's S3 server and moto's, each with buckets that are made when wanted."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from mountcore.remotes.registry import open_remote
+
+from .process import ServerProcess, find_program, free_port
+
+KEY, SECRET = "portside-key", "a secret of the tests"
+
+
+@dataclass(frozen=True)
+class ObjectServer:
+    """A running server: the storage type and options that reach it."""
+
+    name: str
+    kind: str
+    options: dict[str, str]
+    url: str
+
+    def bucket(self) -> str:
+        """A new bucket's name."""
+        name = f"bucket{next(_counter)}"
+        trio.run(self._make, name)
+        return name
+
+    async def _make(self, name: str) -> None:
+        remote = open_remote(self.kind, self.options, "")
+        await remote.mkdir(name)
+        await remote.aclose()
+
+
+_counter = itertools.count()
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="portside-objects-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def rclone_s3() -> Iterator[ObjectServer]:
+    """``rclone serve s3`` over a folder: its own implementation of the protocol, with checked signatures."""
+    with _scratch() as folder:
+        (folder / "files").mkdir()
+        port = free_port()
+        command = [find_program("rclone"), "--config", str(folder / "none.conf"), "--cache-dir", str(folder / "cache")]
+        command += ["serve", "s3", str(folder / "files"), "--addr", f"127.0.0.1:{port}", f"--auth-key={KEY},{SECRET}"]
+        server = ServerProcess(command, port, folder / "log", greets=False)
+        server.start()
+        try:
+            url = f"http://127.0.0.1:{port}"
+            yield ObjectServer("rclone-s3", "s3", _s3_options(url) | {"provider": "Rclone"}, url)
+        finally:
+            server.stop()
+
+
+@contextmanager
+def moto_s3() -> Iterator[ObjectServer]:
+    """moto's server: everything in memory, metadata and conditions kept, signatures not checked."""
+    with _scratch() as folder:
+        port = free_port()
+        command = [find_program("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+        server = ServerProcess(command, port, folder / "log", greets=False)
+        server.start()
+        try:
+            url = f"http://127.0.0.1:{port}"
+            yield ObjectServer("moto", "s3", _s3_options(url), url)
+        finally:
+            server.stop()
+
+
+def _s3_options(url: str) -> dict[str, str]:
+    return {"endpoint": url, "access_key_id": KEY, "secret_access_key": SECRET}
+
+
+OBJECT_SERVERS: dict[str, Callable[[], AbstractContextManager[ObjectServer]]] = {
+    "rclone-s3": rclone_s3,
+    "moto": moto_s3,
+}
