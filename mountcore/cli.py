@@ -17,13 +17,39 @@ from .commands.failures import EXIT_FAILED, EXIT_USAGE, UsageError, describe, ex
 from .commands.logs import say
 from .errors import Refused
 
-#: subcommand → (module in mountcore.commands, what it does)
+#: subcommand → (module in mountcore.commands, and its function where that is not `run`; what it does)
 COMMANDS: dict[str, tuple[str, str]] = {
     "mount": ("mount", "Mount a remote as a file system"),
     "umount": ("umount", "Upload what is still to be uploaded, then unmount"),
     "serve": ("serve", "Serve a remote over FTP"),
     "gateway": ("gateway", "Run several mounts and FTP servers over one shared core"),
     "status": ("status", "Show what a mount is doing and what is still to be uploaded"),
+    "ls": ("listing:ls", "List files with their sizes"),
+    "lsl": ("listing:lsl", "List files with their sizes and times"),
+    "lsd": ("listing:lsd", "List directories"),
+    "lsf": ("listing:lsf", "List names, for scripts"),
+    "lsjson": ("listing:lsjson", "List as JSON, for programs"),
+    "tree": ("tree:run_tree", "Draw a tree"),
+    "cat": ("content:cat", "Print files"),
+    "rcat": ("content:rcat", "Store standard input as a file"),
+    "copy": ("copying:copy", "Copy what is new or different"),
+    "copyto": ("copying:copyto", "Copy a file to exactly this name"),
+    "move": ("copying:move", "Move a tree or a file"),
+    "moveto": ("copying:moveto", "Move a file to exactly this name"),
+    "sync": ("copying:sync", "Make the destination like the source, deleting what the source does not have"),
+    "mkdir": ("changing:mkdir", "Make a directory"),
+    "rmdir": ("changing:rmdir", "Remove an empty directory"),
+    "rmdirs": ("changing:rmdirs", "Remove empty directories below a directory"),
+    "delete": ("changing:delete", "Delete files; directories stay"),
+    "deletefile": ("changing:deletefile", "Delete one file"),
+    "purge": ("changing:purge", "Delete a directory and everything in it"),
+    "touch": ("changing:touch", "Set a file's time, making the file"),
+    "size": ("facts:size", "Count files and bytes"),
+    "about": ("facts:about", "Show the room at the storage"),
+    "link": ("facts:link", "Print a link that needs no login"),
+    "hashsum": ("content:hashsum", "Print hashes of files"),
+    "md5sum": ("content:md5sum", "Print MD5 hashes of files"),
+    "sha1sum": ("content:sha1sum", "Print SHA-1 hashes of files"),
     "obscure": ("obscure", "Obscure a password for a configuration file"),
     "install-helper": ("install_helper", "Let mount(8), fstab and systemd find portside"),
     "version": ("version", "Show the version"),
@@ -38,7 +64,7 @@ HELPERS = {
 
 
 class _Command(Protocol):
-    def run(self, argv: list[str]) -> int: ...
+    def __call__(self, argv: list[str]) -> int: ...
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,8 +95,9 @@ def _dispatch(words: list[str]) -> int:
         near = difflib.get_close_matches(words[0], COMMANDS, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(COMMANDS)}"
         raise UsageError(f"unknown command {words[0]!r}; {hint}")
-    module = importlib.import_module(f"{__package__}.commands.{COMMANDS[words[0]][0]}")
-    return cast(_Command, module).run(words[1:])
+    place, _, function = COMMANDS[words[0]][0].partition(":")
+    module = importlib.import_module(f"{__package__}.commands.{place}")
+    return cast(_Command, getattr(module, function or "run"))(words[1:])
 
 
 def _helper(function: str, argv: list[str]) -> int:

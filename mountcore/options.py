@@ -40,6 +40,10 @@ class Option:
     flag: bool = False
     many: bool = False
     """May be given several times; the texts are joined with commas."""
+    short: str = ""
+    """One letter, for ``-n`` beside ``--dry-run``."""
+    repeats: bool = False
+    """May be given several times; ``parse`` gets the texts with NUL between them."""
 
     @property
     def key(self) -> str:

@@ -16,6 +16,13 @@ sys.path.insert(0, str(ROOT))
 from ftp_frontend.command import OPTIONS as FTP_OPTIONS  # noqa: E402
 from fuse_frontend.command import OPTIONS as FUSE_OPTIONS  # noqa: E402
 from mountcore.commands.arguments import PROCESS_OPTIONS  # noqa: E402
+from mountcore.commands.file_options import (  # noqa: E402
+    COMMON_OPTIONS,
+    COPY_OPTIONS,
+    FILTER_OPTIONS,
+    MOVE_OPTIONS,
+    SYNC_OPTIONS,
+)
 from mountcore.commands.mount import DAEMON_OPTIONS  # noqa: E402
 from mountcore.options import VFS_OPTIONS, Option  # noqa: E402
 from mountcore.remotes.registry import types  # noqa: E402
@@ -32,6 +39,7 @@ def table(options: Iterable[Option]) -> str:
     rows = ["| option | default | |", "|---|---|---|"]
     for option in options:
         value = "" if option.flag else f" {option.metavar}"
+        value += f"`, `-{option.short}" if option.short else ""
         default = IN_WORDS.get(option.name, f"`{option.default}`" if option.default else "")
         rows.append(f"| `--{option.name}{value}` | {default} | {_cell(option.help)} |")
     return "\n".join(rows)
@@ -55,17 +63,18 @@ def blocks() -> dict[str, str]:
     """Every generated block by its name."""
     return {
         "mount": table((*FUSE_OPTIONS, *DAEMON_OPTIONS)), "ftp": table(FTP_OPTIONS), "vfs": table(VFS_OPTIONS),
-        "process": table(PROCESS_OPTIONS),
+        "process": table(PROCESS_OPTIONS), "files filter": table(FILTER_OPTIONS), "files copy": table(COPY_OPTIONS),
+        "files move": table(MOVE_OPTIONS), "files sync": table(SYNC_OPTIONS), "files common": table(COMMON_OPTIONS),
     } | {f"remote {kind.name}": remote_table(kind.name) for kind in types().values() if kind.options}  # fmt: skip
 
 
 def rewritten(text: str) -> str:
     """The guide with its blocks as they should be."""
     for name, block in blocks().items():
-        pattern = re.compile(rf"(<!-- options: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        pattern = re.compile(rf"(<!-- options: {name} -->\n)(?:[^<].*?\n)?(<!-- end -->)", re.DOTALL)
         if not pattern.search(text):
             raise SystemExit(f"{GUIDE} has no block '<!-- options: {name} --> … <!-- end -->'")
-        text = pattern.sub(lambda match, block=block: match[1] + block + match[2], text)
+        text = pattern.sub(lambda match, block=block: match[1] + block + "\n" + match[2], text)
     return text
 
 

@@ -71,9 +71,28 @@ class Parser(argparse.ArgumentParser):
             if option.flag:
                 self._flags.add(f"--{option.name}")
             metavar = "BOOL" if option.flag else option.metavar
-            how = "append" if option.many else "store"
-            group.add_argument(f"--{option.name}", dest=option.name, metavar=metavar, help=text, action=how)
+            names = [f"--{option.name}"]
+            if option.short and option.flag:
+                self._flag_letter(group, option)
+            elif option.short:
+                names.insert(0, f"-{option.short}")
+            action = "append" if option.repeats or option.many else "store"
+            group.add_argument(*names, dest=option.name, metavar=metavar, help=text, action=action)
             self._tables.append(option)
+
+    def _flag_letter(self, group: argparse._ArgumentGroup, option: Option) -> None:
+        group.add_argument(
+            f"-{option.short}", dest=option.name, action="store_const", const="true", help=f"like --{option.name}"
+        )
+
+    def _spelled_out(self, word: str) -> str:
+        """``--dry-run=false`` for ``-n=false``; any other word as it is."""
+        letter, equals, value = word.partition("=")
+        if equals and len(letter) == 2 and letter[0] == "-":
+            for option in self._tables:
+                if option.flag and option.short == letter[1]:
+                    return f"--{option.name}={value}"
+        return word
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """Parse; a flag alone means true, an unknown option is refused with the nearest known one."""
@@ -81,7 +100,7 @@ class Parser(argparse.ArgumentParser):
         if "--" in words:
             rest = words[words.index("--") :]
             words = words[: words.index("--")]
-        words = [f"{word}=true" if word in self._flags else word for word in words]
+        words = [f"{word}=true" if word in self._flags else self._spelled_out(word) for word in words]
         known, unknown = self.parse_known_args(words + rest)
         if unknown:
             names = [f"--{option.name}" for option in self._tables]
@@ -98,7 +117,8 @@ def given(args: argparse.Namespace, options: Iterable[Option]) -> dict[str, str]
     for option in options:
         value = vars(args).get(option.name)
         if value is not None:
-            found[option.name] = ",".join(value) if isinstance(value, list) else value
+            between = "\0" if option.repeats else ","
+            found[option.name] = between.join(value) if isinstance(value, list) else value
     return found
 
 

@@ -1,8 +1,9 @@
 """What went wrong, for people and scripts: one line and an exit code. Pure.
 
 Exit codes (rclone's where there is one): 0 done; 1 refused or failed; 2 wrong usage; 3 no such directory;
-5 the storage did not answer, or something is still to be uploaded; 7 the storage says no for good;
-130 and 143: ended by a second signal.
+4 no such file; 5 the storage did not answer, or something is still to be uploaded; 6 --immutable says no; 7 the
+storage says no for good, or --max-delete does; 8 --max-transfer and 10 --max-duration reached; 9 nothing was
+transferred, where --error-on-no-transfer asks; 130 and 143: interrupted, by a second signal where the first drains.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Iterator
 
 from ..errors import Denied, NotDirectory, NotFound, Refused, StorageError, TimedOut, Unreachable
 
-EXIT_FAILED, EXIT_USAGE, EXIT_NO_DIRECTORY, EXIT_TRY_AGAIN, EXIT_FATAL = 1, 2, 3, 5, 7
+EXIT_FAILED, EXIT_USAGE, EXIT_NO_DIRECTORY, EXIT_NO_FILE, EXIT_TRY_AGAIN, EXIT_FATAL = 1, 2, 3, 4, 5, 7
+EXIT_NO_RETRY, EXIT_LIMIT, EXIT_NOTHING, EXIT_DURATION = 6, 8, 9, 10
 
 
 class UsageError(Refused):

@@ -139,7 +139,14 @@ def copy(real: str, path: str, origin: str, source: str, expect: Expect) -> Entr
             raise IsDirectory(source)
         if not st.S_ISREG(status.st_mode):
             raise InvalidName(source, "neither a file nor a directory")
-        return _publish(real, path, lambda target: _copy(fd, target), expect, status.st_mtime_ns)
+
+        def fill(target: int) -> None:
+            _copy(fd, target)
+            now = os.fstat(fd)
+            if (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+                raise Stale(source, "the file changed while it was copied")
+
+        return _publish(real, path, fill, expect, status.st_mtime_ns)
     finally:
         os.close(fd)
 
