@@ -71,6 +71,8 @@ class SetattrValid(enum.IntFlag):
     """Which fields of SETATTR mean something."""
 
     MODE = 1 << 0
+    UID = 1 << 1
+    GID = 1 << 2
     SIZE = 1 << 3
     MTIME = 1 << 5
     HANDLE = 1 << 6

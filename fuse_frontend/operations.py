@@ -152,9 +152,11 @@ class Operations:
         size: int | None = None,
         mtime_ns: int | None = None,
         mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
     ) -> Node:
-        """Set length, modification time, and mode where the remote keeps it; else that, and the owner, are the
-        mount's, and setting them is accepted and not kept."""
+        """Set length, modification time, and mode and owner where the remote keeps them; else they are the mount's,
+        and setting them is accepted and not kept."""
         node = self.inodes[inode]
         if size is not None:
             opened = self.handles.get(handle) if handle is not None else None
@@ -168,6 +170,8 @@ class Operations:
                 await self.vfs.truncate(node, size)
         if mtime_ns is not None:
             await self.vfs.set_mtime(node, mtime_ns)
+        if uid is not None or gid is not None:
+            await self.vfs.set_owner(node, uid, gid)
         if mode is not None:
             await self.vfs.set_mode(node, stat.S_IMODE(mode))
         return node

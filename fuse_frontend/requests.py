@@ -223,7 +223,7 @@ class Requests:
             return self._absent(name)
 
     async def _setattr(self, inode: int, body: memoryview) -> Reply:
-        valid, _, handle, size, _, _, mtime, _, _, mtime_ns, _, mode, *_ = k.SETATTR_IN.unpack_from(body)
+        valid, _, handle, size, _, _, mtime, _, _, mtime_ns, _, mode, _, uid, gid, _ = k.SETATTR_IN.unpack_from(body)
         times = None
         if valid & k.SetattrValid.MTIME_NOW:
             times = time.time_ns()
@@ -235,6 +235,8 @@ class Requests:
             size=size if valid & k.SetattrValid.SIZE else None,
             mtime_ns=times,
             mode=mode if valid & k.SetattrValid.MODE else None,
+            uid=uid if valid & k.SetattrValid.UID else None,
+            gid=gid if valid & k.SetattrValid.GID else None,
         )
         return self._attr_out(node)
 

@@ -208,7 +208,7 @@ def _text(saved: _Saved) -> str:
     pieces = []
     for start in range(0, len(entries), PIECE):
         rows = [
-            [e.name, e.kind.value, e.size, e.mtime_ns, e.resolution_ns, e.tag, e.mode, e.target]
+            [e.name, e.kind.value, e.size, e.mtime_ns, e.resolution_ns, e.tag, e.mode, e.target, e.owner]
             for e in entries[start : start + PIECE]
         ]
         pieces.append(json.dumps(rows, ensure_ascii=True, separators=(",", ":"))[1:-1])
@@ -217,7 +217,15 @@ def _text(saved: _Saved) -> str:
 
 def _read(text: str) -> tuple[float, dict[str, Entry]]:
     saved, rows = json.loads(text)
-    return _age(saved), {row[0]: Entry(row[0], Kind(row[1]), *row[2:]) for row in rows}
+    return _age(saved), {row[0]: _entry(*row) for row in rows}
+
+
+def _entry(
+    name: str, kind: str, size: int, mtime_ns: int | None, resolution_ns: int, tag: str, mode: int | None, target: str,
+    owner: tuple[int, int] | None,
+) -> Entry:  # fmt: skip
+    owner = None if owner is None else (owner[0], owner[1])
+    return Entry(name, Kind(kind), size, mtime_ns, resolution_ns, tag, mode, target, owner)
 
 
 def _age(saved: float) -> float:

@@ -47,6 +47,8 @@ class Metadata:
         self._changes = contents.changes
         self._modes: dict[int, int] = {}
         """Permission bits to set once a file is at the remote, by inode."""
+        self._owners: dict[int, tuple[int, int]] = {}
+        """The same for user and group."""
 
     def attributes(self, node: Node) -> Attributes:
         """What stat(2) shows now. Not a checkpoint, no network."""
@@ -61,10 +63,13 @@ class Metadata:
             perms = node.mode
         elif node.kind is Kind.DIRECTORY:
             perms = owner.dir_perms & ~owner.umask
+        elif node.kind is Kind.SYMLINK:
+            perms = owner.link_perms & ~owner.umask
         else:
             perms = owner.file_perms & ~owner.umask
+        uid, gid = (owner.uid, owner.gid) if owner.explicit or node.owner is None else node.owner
         return Attributes(
-            node.inode, node.kind, _TYPE_BITS[node.kind] | perms, size, mtime, mtime, mtime, owner.uid, owner.gid,
+            node.inode, node.kind, _TYPE_BITS[node.kind] | perms, size, mtime, mtime, mtime, uid, gid,
             2 if node.kind is Kind.DIRECTORY else 1 if node.linked else 0,
         )  # fmt: skip
 
@@ -127,13 +132,30 @@ class Metadata:
         node.mode = mode
         self._changes.node(ChangeKind.ATTRIBUTES, node)
 
+    async def set_owner(self, node: Node, uid: int | None, gid: int | None) -> None:
+        """Set user and group where the remote keeps them; elsewhere they are the mount's, and this does nothing."""
+        self._contents.writable(node.path())
+        if not self._remote.caps.owners or not node.linked or (uid is None and gid is None):
+            return
+        if node.kind is Kind.FILE and not self._contents.stored_at_remote(node, node.item):
+            shown = self.attributes(node)
+            node.owner = shown.uid if uid is None else uid, shown.gid if gid is None else gid
+            self._owners[node.inode] = node.owner  # set when the file is there
+        else:
+            node.owner = (await self._remote.set_owner(node.path(), uid, gid)).owner
+        self._changes.node(ChangeKind.ATTRIBUTES, node)
+
     def stored(self, node: Node) -> None:
         """The remote has the node's file now: set what had to wait for that."""
-        if (mode := self._modes.pop(node.inode, None)) is not None:
-            self._contents.nursery.start_soon(self._set_mode_late, node, mode)
+        mode, owner = self._modes.pop(node.inode, None), self._owners.pop(node.inode, None)
+        if mode is not None or owner is not None:
+            self._contents.nursery.start_soon(self._set_late, node, mode, owner)
 
-    async def _set_mode_late(self, node: Node, mode: int) -> None:
+    async def _set_late(self, node: Node, mode: int | None, owner: tuple[int, int] | None) -> None:
         try:
-            await self.set_mode(node, mode)
+            if owner is not None:  # first: a change of owner takes set-user-id bits away
+                await self.set_owner(node, *owner)
+            if mode is not None:
+                await self.set_mode(node, mode)
         except StorageError as problem:
-            log.warning("%s is stored, but not with the mode %04o: %s", node.path(), mode, problem)
+            log.warning("%s is stored, but not with its mode and owner: %s", node.path(), problem)

@@ -207,9 +207,13 @@ class Namespace:
         caps = self._remote.caps
         if caps.rename is RenameScope.NONE:
             raise CrossDevice(old)
-        if target is not None and target.version is not None and not caps.rename_replaces:
+        link = target is not None and target.kind is Kind.SYMLINK
+        if target is not None and (link or target.version is not None) and not caps.rename_replaces:
             with contextlib.suppress(NotFound):
                 await self._remote.remove(new)
+        elif link:  # a link that is a file has another name there: whoever renames has to know that
+            with contextlib.suppress(NotFound):
+                await self._remote.stat(new)
         try:
             await self._ask_to_rename(old, new, changed=changed, versions=versions)
         except NotFound:

@@ -118,6 +118,12 @@ def _size(text: str) -> int:
     return parse_size(text) or 0
 
 
+def _extension(text: str) -> str:
+    if "/" in text or "\0" in text or len(text.encode()) > 100:
+        raise Refused(f"{text!r} cannot be the end of a file's name, like .metadata can")
+    return text
+
+
 def _bandwidth(text: str) -> tuple[int | None, int | None]:
     up, colon, down = text.partition(":")
     rates = (parse_size(up), parse_size(down if colon else up))
@@ -162,6 +168,7 @@ VFS_OPTIONS: tuple[Option, ...] = (
     Option("vfs-read-wait", "20ms", "Uncached reads out of order wait this long before a seek", seconds, "DURATION"),
     Option("vfs-write-wait", "1s", "Uncached writes out of order wait this long", seconds, "DURATION"),
     Option("no-seek", "false", "Uncached files are read in order only", boolean, flag=True),
+    Option("vfs-handle-caching", "5s", "A download waits this long for its reader to come back", seconds, "DURATION"),
     Option("timeout", "1m", "Give up on a remote that sends nothing for this long", seconds, "DURATION"),
     Option("dir-cache-time", "5m", "Believe a directory listing for this long", parse_duration, "DURATION"),
     Option("poll-interval", "1m", "Ask a remote that can tell what changed this often; 0: never", parse_duration,
@@ -171,6 +178,15 @@ VFS_OPTIONS: tuple[Option, ...] = (
     Option("no-unicode-normalization", "false", "Names in different Unicode normal forms are different files",
            boolean, flag=True),
     Option("vfs-block-norm-dupes", "false", "Hide names that differ only in their Unicode normal form (or case)",
+           boolean, flag=True),
+    Option("links", "false", "Files that end in .rclonelink are symbolic links, and new links become such files "
+           "where the remote has none of its own", boolean, flag=True),
+    Option("vfs-links", "false", "The same as --links", boolean, flag=True),
+    Option("vfs-metadata-extension", "", "Show what is known of a file as JSON in a file with this at its end, "
+           "which no listing has", _extension, "TEXT"),
+    Option("vfs-fast-fingerprint", "false", "Accepted, and always so: no more is asked than a listing tells",
+           boolean, flag=True),
+    Option("use-server-modtime", "false", "Accepted, and always so: times are those of the listing",
            boolean, flag=True),
     Option("no-modtime", "false", "Neither read nor set modification times", boolean, flag=True),
     Option("bwlimit", "off", "Bytes per second to and from the remote, or UP:DOWN", _bandwidth, "RATE"),
@@ -183,6 +199,7 @@ VFS_OPTIONS: tuple[Option, ...] = (
     Option("umask", f"{_current_umask():04o}", "Permission bits to take away", octal, "OCTAL"),
     Option("dir-perms", "0777", "Permission bits of directories, before --umask", octal, "OCTAL"),
     Option("file-perms", "0666", "Permission bits of files, before --umask", octal, "OCTAL"),
+    Option("link-perms", "0666", "Permission bits of symbolic links, before --umask", octal, "OCTAL"),
 )  # fmt: skip
 
 
@@ -235,6 +252,7 @@ def vfs_settings(given: Mapping[str, str]) -> VfsSettings:
             read_wait=v["vfs-read-wait"],
             write_wait=v["vfs-write-wait"],
             no_seek=v["no-seek"],
+            handle_caching=v["vfs-handle-caching"],
             timeout=v["timeout"],
         ),
         tree=TreeSettings(
@@ -246,13 +264,21 @@ def vfs_settings(given: Mapping[str, str]) -> VfsSettings:
             block_dupes=v["vfs-block-norm-dupes"],
         ),
         owner=OwnerSettings(
-            uid=v["uid"], gid=v["gid"], umask=v["umask"], dir_perms=v["dir-perms"], file_perms=v["file-perms"]
+            uid=v["uid"],
+            gid=v["gid"],
+            umask=v["umask"],
+            dir_perms=v["dir-perms"],
+            file_perms=v["file-perms"],
+            link_perms=v["link-perms"],
+            explicit=bool({"uid", "gid"} & given.keys()),
         ),
         read_only=v["read-only"],
         no_modtime=v["no-modtime"],
         upload_limit=v["bwlimit"][0],
         download_limit=v["bwlimit"][1],
         request_limit=v["tpslimit"],
+        links=v["links"] or v["vfs-links"],
+        metadata_extension=v["vfs-metadata-extension"],
         used_is_size=v["vfs-used-is-size"],
         total_size=v["vfs-disk-space-total-size"],
     )

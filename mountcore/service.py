@@ -18,6 +18,7 @@ from .cache.store import Store
 from .errors import NotDirectory, TimedOut, Unreachable
 from .listings import Listings
 from .remotes.limits import LimitedRemote, Limits
+from .remotes.links import Links
 from .remotes.protocol import Entry, Kind, Remote
 from .settings import VfsSettings
 from .vfs import Vfs
@@ -104,7 +105,9 @@ class Core:
                 root = await self._reach(entry.remote, listings)
                 limits = Limits(settings.upload_limit, settings.download_limit, settings.request_limit)
                 remote = LimitedRemote(entry.remote, limits) if limits else entry.remote
+                remote = Links(remote) if settings.links else remote
                 async with trio.open_nursery() as nursery:
+                    store.shown_as("links as files" if settings.links else "names as they are")
                     entry.vfs = vfs = Vfs(remote, store, listings, settings, nursery)
                     if root is not None:
                         await vfs.recover()

@@ -74,6 +74,8 @@ class ReadSettings:
     write_wait: float = 1.0
     """Uncached writes: how long one that is out of order waits for its turn before it is refused."""
     no_seek: bool = False
+    handle_caching: float = 5.0
+    """How long a download waits for its reader to come back."""
     timeout: float = 60.0
     """A read gives up with TimedOut when nothing arrives for this long."""
 
@@ -104,6 +106,9 @@ class OwnerSettings:
     umask: int = 0o022
     dir_perms: int = 0o777
     file_perms: int = 0o666
+    link_perms: int = 0o666
+    explicit: bool = False
+    """User and group were asked for: they are everybody's, whatever the storage says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,5 +127,8 @@ class VfsSettings:
     """Bytes per second."""
     request_limit: float | None = None
     """Requests per second."""
+    links: bool = False
+    """Files that end in ``.rclonelink`` are symbolic links."""
+    metadata_extension: str = ""
     used_is_size: bool = False
     total_size: int | None = None

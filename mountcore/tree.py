@@ -55,6 +55,7 @@ class Node:
         "mode",
         "mtime_ns",
         "name",
+        "owner",
         "parent",
         "size",
         "stale",
@@ -71,6 +72,8 @@ class Node:
         self.size = 0
         self.mtime_ns = 0
         self.mode: int | None = None
+        self.owner: tuple[int, int] | None = None
+        """User and group, where the remote keeps them."""
         self.target = ""
         self.version: Version | None = None
         """What the remote holds under this name; None while it holds nothing."""
@@ -133,17 +136,18 @@ class Tree:
         self._unsaved: dict[int, Node] = {}
         """Directories changed here since their listing was saved."""
         self._inodes = itertools.count(ROOT_INODE)
-        self.root = self._make(None, "", Kind.DIRECTORY)
+        self.root = self.make(None, "", Kind.DIRECTORY)
         self.root.mtime_ns = time.time_ns()
 
-    def _make(self, parent: Node | None, name: str, kind: Kind) -> Node:
+    def make(self, parent: Node | None, name: str, kind: Kind) -> Node:
+        """A node that no listing has."""
         return Node(next(self._inodes), parent, name, kind)
 
     # changes made here
 
     def add(self, parent: Node, name: str, kind: Kind) -> Node:
         """A new node under a listed directory, replacing whatever had the name."""
-        node = self._make(parent, name, kind)
+        node = self.make(parent, name, kind)
         node.mtime_ns = parent.mtime_ns = time.time_ns()
         if kind is Kind.DIRECTORY:  # just made, so it is empty and we know it
             node.children = {}
@@ -213,7 +217,7 @@ class Tree:
                 return
             node = directory.children.get(name)
             if node is None:
-                node = self._make(directory, name, found.kind)
+                node = self.make(directory, name, found.kind)
                 self._put(directory, name, node)
                 self._apply(node, found)
                 self._listener(directory, name, node, False)
@@ -390,7 +394,7 @@ class Tree:
                     continue
                 if node is not None:
                     node.parent = None
-                node = before[name] = self._make(directory, name, entry.kind)
+                node = before[name] = self.make(directory, name, entry.kind)
                 self._apply(node, entry)
                 if not first:
                     self._listener(directory, name, node, False)
@@ -428,7 +432,7 @@ class Tree:
             node.mtime_ns = new.mtime_ns if node.kind is Kind.FILE and new.mtime_ns is not None else entry.mtime_ns
         elif not node.mtime_ns:
             node.mtime_ns = time.time_ns()
-        node.mode, node.target = entry.mode, entry.target
+        node.mode, node.target, node.owner = entry.mode, entry.target, entry.owner
         return changed
 
     def _adopt_dirty(self, directory: Node) -> None:
@@ -443,20 +447,19 @@ class Tree:
             node = directory.children.get(name)
             if below:
                 if node is None:  # its directory is gone at the remote; the upload makes it again
-                    node = directory.children[name] = self._make(directory, name, Kind.DIRECTORY)
+                    node = directory.children[name] = self.make(directory, name, Kind.DIRECTORY)
                     node.children, node.mtime_ns = {}, time.time_ns()
                     node.listed_at = trio.current_time()
                     self._adopt_dirty(node)
             elif node is None or (node.kind is Kind.FILE and node.item is None):
                 if node is None:
-                    node = directory.children[name] = self._make(directory, name, Kind.FILE)
+                    node = directory.children[name] = self.make(directory, name, Kind.FILE)
                 self._adopt(node, item)
 
 
 def _entry(node: Node) -> Entry:
-    version = node.version
-    if version is not None:
-        return Entry(
-            node.name, node.kind, version.size, version.mtime_ns, version.resolution_ns, version.tag, node.mode
-        )
-    return Entry(node.name, node.kind, node.size, node.mtime_ns, mode=node.mode, target=node.target)
+    version = node.version or Version(node.size, node.mtime_ns)
+    return Entry(
+        node.name, node.kind, version.size, version.mtime_ns, version.resolution_ns, version.tag, node.mode,
+        node.target, node.owner,
+    )  # fmt: skip

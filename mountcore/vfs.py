@@ -36,6 +36,7 @@ from .settings import CacheMode, VfsSettings
 from .space import Space, StatFs
 from .stage import Stage
 from .tree import Node
+from .views import Views
 
 __all__ = ["ORIGIN", "Attributes", "Change", "ChangeKind", "Handle", "Node", "OpenFlags", "StatFs", "Vfs"]
 
@@ -66,6 +67,7 @@ class Vfs:
         self._conflicts = Conflicts(contents)
         self._metadata = Metadata(contents)
         self._names = Namespace(contents)
+        self._views = Views(contents, self._metadata)
         self._poller = Poller(contents)
         self._space = Space(remote, settings, nursery)
 
@@ -135,11 +137,15 @@ class Vfs:
         """Set permission bits where the remote keeps them; elsewhere they are the mount's, and this does nothing."""
         await self._metadata.set_mode(node, mode)
 
+    async def set_owner(self, node: Node, uid: int | None, gid: int | None) -> None:
+        """Set user and group where the remote keeps them; elsewhere they are the mount's, and this does nothing."""
+        await self._metadata.set_owner(node, uid, gid)
+
     # names
 
     async def lookup(self, parent: Node, name: str) -> Node:
         """The node of a name; NotFound when the directory does not have it."""
-        node = await self.tree.find(parent, name)
+        node = await self.tree.find(parent, name) or await self._views.find(parent, name)
         if node is None:
             raise NotFound(join(parent.path(), name))
         return node
@@ -149,7 +155,7 @@ class Vfs:
         if not self.tree.fresh(parent):
             return None
         node = self.tree.known(parent, name)
-        if node is None:
+        if node is None and not self._views.named(name):
             raise NotFound(join(parent.path(), name))
         return node
 
@@ -232,6 +238,8 @@ class Vfs:
             raise NotFound(node.name)
         if flags.changes:
             self._contents.writable(node.path())
+        if (view := self._views.open(node, flags)) is not None:
+            return view
         if not self._through_cache(node, flags):
             return self._open_direct(node, flags)
         return CachedHandle(self, node, self._contents.item_of(node), flags)

@@ -8,7 +8,7 @@ continues where the last ended, up to ``buffer_size + read_ahead``: a reader tha
 more than it asks for, a sequential one soon has a full window.
 
 A stream that is far enough ahead stops reading the connection, waits for its reader, and ends after
-``IDLE`` seconds. Streams are bounded per file and per remote; over the bound, a waiting one makes room.
+``handle_caching`` seconds. Streams are bounded per file and per remote; over the bound, a waiting one makes room.
 
 Concurrency: trio thread only. Bytes enter an item without a checkpoint between the test of its gaps and the
 write, and only while the item still belongs to the version that the stream reads.
@@ -31,8 +31,6 @@ from .store import Store
 
 log = logging.getLogger(__name__)
 
-IDLE = 5.0
-"""Seconds that a stream waits for its reader to come back."""
 FIRST_WINDOW = 1 << 20
 ALIGN = 128 << 10
 """What is asked for is rounded up to this, so that small reads side by side are one request."""
@@ -313,7 +311,7 @@ class Fetcher:
         stream.wanted = trio.Event()
         stream.waiting = True
         self._make_way()
-        with trio.move_on_after(IDLE):
+        with trio.move_on_after(self._settings.handle_caching):
             await stream.wanted.wait()
         stream.waiting = False
         return stream.position < stream.target

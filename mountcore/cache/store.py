@@ -396,6 +396,12 @@ class Store:
             self._retired = {"": now}
             self.index.retire_all(now)
 
+    def shown_as(self, what: str) -> None:
+        """How names are shown in this run; listings saved by one that showed them differently are not believed."""
+        if self.index.fact("shown") != what:
+            self.index.set_fact("shown", what)
+            self.retire_listings("")
+
     @property
     def retired_directories(self) -> int:
         """Directories of which it is remembered that their saved listings are out of date."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from mountcore.options import vfs_settings
+from mountcore.remotes.registry import open_remote
 from mountcore.stage import Publish
 from mountcore.vfs import OpenFlags
 
-from .mounting import Mount
+from .mounting import Mount, mounted
 
 
 def test_make_rename_and_remove_trees(mount: Mount, store: Path) -> None:
@@ -222,3 +225,27 @@ def test_a_change_at_the_remote_shows_when_the_listing_is_read_anew(mount: Mount
     eventually(lambda: (mount.path / "f").stat().st_size == 13)
     assert (mount.path / "f").read_bytes() == b"newer content"
     eventually(lambda: (mount.path / "g").exists())
+
+
+def test_links_as_files_owners_and_views_of_metadata(
+    tmp_path: Path, session: str, store: Path, mount_here: Callable[..., Mount]
+) -> None:
+    given = {"links": "true", "vfs-metadata-extension": ".meta", "vfs-write-back": "10ms"}
+    settings = vfs_settings({"cache-dir": str(tmp_path / "own"), **given})
+    with mounted(open_remote("memory", {}, ""), tmp_path / "m", settings, {"fuse-session": session}) as mount:
+        (mount.path / "link").symlink_to("file")
+        (mount.path / "file").write_text("content")
+        assert (mount.path / "link").read_text() == "content"
+        assert os.readlink(mount.path / "link") == "file"
+        assert json.loads((mount.path / "file.meta").read_text())["mtime"].endswith("Z")
+        assert sorted(os.listdir(mount.path)) == ["file", "link"]
+    (store / "old").write_text("x")
+    mount = mount_here()
+    for name in ("old", "new"):
+        (mount.path / name).touch()
+        os.chown(mount.path / name, 1234, -1)
+        os.chown(mount.path / name, -1, 4321)
+        assert ((mount.path / name).stat().st_uid, (mount.path / name).stat().st_gid) == (1234, 4321)
+    assert mount.run(mount.vfs.drain) == ()
+    for name in ("old", "new"):
+        eventually(lambda name=name: (store / name).stat().st_uid == 1234 and (store / name).stat().st_gid == 4321)
