@@ -17,7 +17,7 @@ from typing import cast, final
 
 import trio
 
-from ..errors import Exists, NotFound, Stale
+from ..errors import Exists, NotFound, Stale, Unsupported
 from .around import Around
 from .paths import basename, is_below, join
 from .protocol import ABSENT, Capabilities, Entry, Kind, Remote, Span, Version
@@ -129,7 +129,8 @@ class Links(Around):
 
     async def symlink(self, path: str, target: str) -> Entry:
         if self.inner.caps.symlinks:
-            return await self.inner.symlink(path, target)
+            with suppress(Unsupported):  # this server does not after all
+                return await self.inner.symlink(path, target)
         with suppress(NotFound):
             await self.stat(path)
             raise Exists(path)

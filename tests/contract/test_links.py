@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from conftest import OWN, PLAIN, Place
+from conftest import OWN, Place
 from sources import entries, fetch, put
 
 from mountcore.errors import Exists, NotFound
@@ -15,7 +15,9 @@ from mountcore.remotes.links import LONGEST, SUFFIX, Links
 from mountcore.remotes.protocol import Kind, Remote
 from mountcore.remotes.registry import open_remote
 
-pytestmark = [pytest.mark.trio, pytest.mark.parametrize("place", [*OWN, *PLAIN], indirect=True)]
+STORAGE = [*OWN, "vsftpd", "pure-ftpd", "sshd"]
+"""With links of its own, and without."""
+pytestmark = [pytest.mark.trio, pytest.mark.parametrize("place", STORAGE, indirect=True)]
 
 
 @pytest.fixture

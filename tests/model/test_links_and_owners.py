@@ -55,6 +55,14 @@ async def test_links_are_files_where_the_remote_has_none(tmp_path: Path, option:
         assert await names(vfs) == {"e", "l.rclonelink"}, "without --links it is a file like any other"
 
 
+async def test_a_remote_that_promises_links_and_refuses_one_gets_a_file(tmp_path: Path) -> None:
+    remote = memory()
+    remote.caps_changes = {"symlinks": True}
+    async with opened(remote, chosen(tmp_path, links="true")) as vfs:
+        await vfs.symlink(vfs.root, "l", "where")
+        assert await content_of_remote(remote.inner) == {"l.rclonelink": b"where"}
+
+
 @pytest.mark.parametrize("explicit", [False, True])
 async def test_the_storages_owner_is_shown_unless_another_is_asked_for(tmp_path: Path, explicit: bool) -> None:
     remote = folder(tmp_path / "store")
