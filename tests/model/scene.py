@@ -51,7 +51,7 @@ def settings(
     return VfsSettings(
         cache=replace(CacheSettings(directory=cache, write_back=write_back), **more),  # type: ignore[arg-type]
         read=read or ReadSettings(),
-        tree=tree or TreeSettings(),
+        tree=tree or TreeSettings(poll_interval=None),
     )
 
 

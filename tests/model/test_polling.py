@@ -124,7 +124,7 @@ async def test_dropped_listings_are_compared_for_those_who_follow(tmp_path: Path
     remote = memory()
     remote.caps_changes = {"changes": False}
     await edit(remote, "f", b"before")
-    async with opened(remote, settings(tmp_path, tree=TreeSettings(cache_time=None))) as vfs:
+    async with opened(remote, settings(tmp_path, tree=TreeSettings(cache_time=None, poll_interval=None))) as vfs:
         await live.read_file(vfs, "f")
         await edit(remote, "f", b"after it")
         told: list[Change] = []

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.trio
 async def test_a_listing_is_believed_for_its_time_and_then_asked_for_again(tmp_path: Path) -> None:
     remote = memory()
     await edit(remote, "one", b"1")
-    async with opened(remote, settings(tmp_path, tree=TreeSettings(cache_time=0.3))) as vfs:
+    async with opened(remote, settings(tmp_path, tree=TreeSettings(cache_time=0.3, poll_interval=None))) as vfs:
         assert await live.names(vfs) == {"one"}
         await edit(remote, "two", b"2")
         before = remote.asked("list")
