@@ -176,6 +176,8 @@ class Upload:
         if self._asking is not None or self.closed or self.room > STEP // 2:
             return
         start, self._reported = self._reported, self.size
+        if self._storage.acknowledge is not Acknowledge.MEMORY:
+            self._staged.stage.write_out(start, self.size)
 
         def granted(result: outcome.Outcome[int]) -> None:
             self._asking = None
