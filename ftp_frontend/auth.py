@@ -16,6 +16,9 @@ from typing import Protocol, final
 from mountcore.errors import Denied
 from mountcore.vfs import Vfs
 
+from .quota import Allowance
+from .rates import Rate
+
 READING = "elr"
 """pyftpdlib's letters: change directory, list, retrieve."""
 EVERYTHING = "elradfmwMT"
@@ -49,6 +52,10 @@ class Account:
     permissions: Permissions = field(default_factory=Permissions)
     home: str = "/"
     """The first working directory."""
+    rate: Rate | None = None
+    """Bytes per second up and down of all this user's transfers together; None: what the server says."""
+    allowance: Allowance | None = None
+    """How much may be kept in the storage."""
 
 
 class Seat(Protocol):
@@ -125,9 +132,17 @@ class Gate:
         self._failures: dict[str, list[float]] = {}
         self._banned: dict[str, float] = {}
 
-    def enter(self, address: str) -> str:
-        """Count a connection in; answers "" or why it is turned away (and then it is not counted)."""
+    def enter(self, address: str, *, proxy: bool = False) -> str:
+        """Count a connection in; answers "" or why it is turned away (and then it is not counted).
+
+        One from a ``proxy`` is nobody's yet: `behind` says whose.
+        """
         with self._lock:
+            if proxy and self._connections and self._total >= self._connections:
+                return "421 Too many connections. Service temporarily unavailable."
+            if proxy:
+                self._total += 1
+                return ""
             if self._banned and self._banned.get(address, 0.0) > time.monotonic():
                 return "421 Too many failed logins; come back later."
             if self._connections and self._total >= self._connections:
@@ -138,10 +153,18 @@ class Gate:
             self._total += 1
         return ""
 
-    def leave(self, address: str) -> None:
-        """Count a connection out."""
+    def behind(self, address: str) -> str:
+        """A connection from a proxy is this client's; as `enter`. Where it is turned away, it is counted out."""
         with self._lock:
             self._total -= 1
+        return self.enter(address)
+
+    def leave(self, address: str = "") -> None:
+        """Count a connection out; without an address one of a proxy, of which nobody knows whose it is."""
+        with self._lock:
+            self._total -= 1
+            if not address:
+                return
             left = self._open.get(address, 1) - 1
             if left:
                 self._open[address] = left

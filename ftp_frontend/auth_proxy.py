@@ -13,12 +13,13 @@ secret options are obscured, as in rclone.conf. A non-zero exit refuses the logi
     _home            first working directory
     _max_sessions    of this user at once, from this process
     _expires         seconds after which the program is asked again, even in use
-    _bwlimit         as --bwlimit, for the storage
+    _quota           how much the storage may hold: a number of bytes, or a size like 10G
+    _bwlimit         as --user-bwlimit, for this user: RATE or UP:DOWN
     _vfs_…           any VFS option, for the storage, if this login is the first to open it
 
 Invariants: a failure is never remembered; identical logins at the same time are one run of the program; the
-memory is keyed by the user and a keyed hash of password and address, so that a password is neither kept nor
-guessed from it; storage is shared by its identity, not by the login. The trio thread only.
+memory is keyed by the user and a keyed hash of password and address, compared in constant time, so that a password
+is neither kept nor guessed from it; storage is shared by its identity, not by the login. The trio thread only.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import hmac
 import json
 import logging
 import secrets
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -35,13 +37,16 @@ from typing import Any, final
 import trio
 
 from mountcore.errors import Denied, Refused, TimedOut
-from mountcore.options import boolean, vfs_settings
+from mountcore.options import bandwidth, boolean, vfs_settings
+from mountcore.quantity import parse_size
 from mountcore.remotes.obscure import reveal
 from mountcore.remotes.registry import open_remote, types
 from mountcore.service import Core
+from mountcore.vfs import Vfs
 
 from .auth import EVERYTHING, READING, Account, Permissions, Seat
 from .proxy_program import ProxyMode, ProxySettings, Stream, parse, run_once
+from .quota import Allowance
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +60,8 @@ class _Known:
     """An answer that is remembered, with its storage open."""
 
     account: Account
+    digest: bytes
+    """Of the password and the address, keyed."""
     max_sessions: int
     expires_at: float
     sessions: int = 0
@@ -95,6 +102,8 @@ class AuthProxy:
         vfs_settings(self._texts)  # refused now rather than at the first login
         self._hash_key = secrets.token_bytes(32)
         self._known: dict[str, _Known] = {}
+        self._allowances: weakref.WeakValueDictionary[tuple[str, int], Allowance] = weakref.WeakValueDictionary()
+        """By storage and limit: logins to one storage count together."""
         self._asking: dict[str, _Run] = {}
         self._limit = trio.CapacityLimiter(AT_ONCE)
         self._stream = Stream(settings)
@@ -117,13 +126,16 @@ class AuthProxy:
 
     async def login(self, user: str, password: str, client_ip: str) -> Seat:
         """See `Authenticator`."""
-        key = self._key(user, password, client_ip)
+        digest = self._digest(user, password, client_ip)
+        key = f"{user}-{digest.hex()}"
         known = self._known.get(key)
+        if known is not None and not hmac.compare_digest(known.digest, digest):
+            known = None
         if known is not None and trio.current_time() >= known.expires_at:
             await self._forget(key)
             known = None
         if known is None:
-            known = await self._ask_once(key, user, password, client_ip)
+            known = await self._ask_once(key, digest, user, password, client_ip)
         else:
             known.sessions += 1
         known.used_at = trio.current_time()
@@ -139,16 +151,16 @@ class AuthProxy:
         if not known.sessions and known not in self._known.values():
             await self._core.detach(known.account.vfs)
 
-    def _key(self, user: str, password: str, client_ip: str) -> str:
-        message = f"{password}\0{client_ip}".encode("utf-8", "surrogateescape")
-        return f"{user}-{hmac.new(self._hash_key, message, hashlib.sha256).hexdigest()}"
+    def _digest(self, user: str, password: str, client_ip: str) -> bytes:
+        message = f"{user}\0{password}\0{client_ip}".encode("utf-8", "surrogateescape")
+        return hmac.new(self._hash_key, message, hashlib.sha256).digest()
 
     async def _forget(self, key: str) -> None:
         known = self._known.pop(key)
         if not known.sessions:
             await self._core.detach(known.account.vfs)
 
-    async def _ask_once(self, key: str, user: str, password: str, client_ip: str) -> _Known:
+    async def _ask_once(self, key: str, digest: bytes, user: str, password: str, client_ip: str) -> _Known:
         """One run for all who ask the same at the same time. A session is counted for each of them."""
         while (run := self._asking.get(key)) is not None:
             run.others += 1
@@ -165,7 +177,7 @@ class AuthProxy:
                 raise run.problem
         run = self._asking[key] = _Run()
         try:
-            known = run.known = await self._ask(user, password, client_ip)
+            known = run.known = await self._ask(digest, user, password, client_ip)
         except OSError as problem:
             run.problem = problem
             raise
@@ -177,7 +189,7 @@ class AuthProxy:
             self._known[key] = known
         return known
 
-    async def _ask(self, user: str, password: str, client_ip: str) -> _Known:
+    async def _ask(self, digest: bytes, user: str, password: str, client_ip: str) -> _Known:
         question = {"user": user, "pass": password, "client_ip": client_ip}
         async with self._limit:
             try:
@@ -190,12 +202,12 @@ class AuthProxy:
                 log.warning("the auth proxy did not answer within %g seconds", self._settings.timeout)
                 raise TimedOut("", "the auth proxy did not answer in time") from None
         try:
-            return await self._open(parse(text))
+            return await self._open(parse(text), digest)
         except Refused as problem:
             log.warning("the auth proxy's answer for user %r cannot be used: %s", user, problem)
             raise Denied("", "the auth proxy's answer cannot be used") from None
 
-    async def _open(self, answer: dict[str, Any]) -> _Known:
+    async def _open(self, answer: dict[str, Any], digest: bytes) -> _Known:
         """Open the storage that the program named."""
         ours = {name: answer.pop(name) for name in list(answer) if name.startswith("_")}
         kind = str(answer.pop("type", ""))
@@ -203,11 +215,9 @@ class AuthProxy:
             raise Refused("it needs 'type' and '_root'")
         texts = {name: _text(name, value) for name, value in answer.items()}
         remote = open_remote(kind, _plain(kind, texts, _text("_obscure", ours.get("_obscure", ""))), str(ours["_root"]))
-        if "_quota" in ours:
-            raise Refused("'_quota' is not supported; refusing rather than ignoring it")
         vfs_texts = dict(self._texts)
-        if "_bwlimit" in ours:
-            vfs_texts["bwlimit"] = _text("_bwlimit", ours["_bwlimit"])
+        rate = bandwidth(_text("_bwlimit", ours["_bwlimit"])) if "_bwlimit" in ours else None
+        quota = _quota(ours["_quota"]) if "_quota" in ours else None
         vfs_texts |= {k[1:].replace("_", "-"): _text(k, v) for k, v in ours.items() if k.startswith("_vfs_")}
         permissions = _permissions(ours)
         home = _text("_home", ours.get("_home", "/"))
@@ -217,7 +227,15 @@ class AuthProxy:
         if vfs.settings.read_only:
             permissions = Permissions(READING)
         until = trio.current_time() + expires if expires else float("inf")
-        return _Known(Account(vfs, permissions, home), int(sessions), until)
+        allowance = self._allowance(vfs, quota) if quota is not None else None
+        return _Known(Account(vfs, permissions, home, rate, allowance), digest, int(sessions), until)
+
+    def _allowance(self, vfs: Vfs, quota: int) -> Allowance:
+        key = vfs.remote.identity, quota
+        found = self._allowances.get(key)
+        if found is None or not found.of(vfs):
+            found = self._allowances[key] = Allowance(vfs, quota)
+        return found
 
 
 def _text(name: str, value: object) -> str:
@@ -228,6 +246,14 @@ def _text(name: str, value: object) -> str:
             return str(value)
         case _:
             raise Refused(f"{name!r} is neither a string nor a number or boolean")
+
+
+def _quota(value: object) -> int:
+    """A number is bytes, a text a size as in options."""
+    size = parse_size(value) if isinstance(value, str) else int(_number("_quota", value))
+    if not size:
+        raise Refused("'_quota' is not a size like 10G; for nothing at all there is _read_only")
+    return size
 
 
 def _number(name: str, value: object) -> float:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from mountcore.errors import Refused
-from mountcore.options import Option, boolean, integer, seconds
+from mountcore.options import Option, bandwidth, boolean, integer, seconds
 from mountcore.portal import ThreadPortal
 from mountcore.quantity import parse_duration
 from mountcore.service import Core
@@ -77,6 +77,17 @@ def public_addresses(text: str) -> tuple[PublicAddress, ...]:
         if not re.fullmatch(r"[\w.-]+", address, re.ASCII):
             raise Refused(f"{address!r} is not an IPv4 address or a host name (data connections by PASV are IPv4)")
         made.append(PublicAddress(address, where))
+    return tuple(made)
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Addresses or networks; several with commas."""
+    made: list[Network] = []
+    for part in filter(None, (word.strip() for word in text.split(","))):
+        try:
+            made.append(ipaddress.ip_network(part))
+        except ValueError:
+            raise Refused(f"{part!r} is not an address or a network like 10.0.0.0/8") from None
     return tuple(made)
 
 
@@ -145,6 +156,14 @@ OPTIONS: tuple[Option, ...] = (
     Option("allow-active", "true", "Allow active connections (PORT, EPRT)", boolean, flag=True),
     Option("allow-foreign-data", "false", "Allow data connections from and to other addresses than the client's",
            boolean, flag=True),
+    Option("proxy-protocol", "", "Networks of load balancers that say with the PROXY protocol for whom they connect",
+           networks, "NETWORKS"),
+    Option("transfer-bwlimit", "off", "Bytes per second of each transfer, or UP:DOWN (up is to the server)", bandwidth,
+           "RATE"),
+    Option("user-bwlimit", "off", "Bytes per second of all transfers of a user together, or UP:DOWN", bandwidth,
+           "RATE"),
+    Option("transfer-log", "", "Append a line for every file transfer to this file", _file, "FILE"),
+    Option("transfer-log-format", "xferlog", "xferlog or json", _one_of("xferlog", "json"), "FORMAT"),
     Option("keep-partial", "false", "Keep what arrived of an upload that broke off, under its name", boolean,
            flag=True),
     Option("fallback-encoding", "", "Encoding of names from clients that do not send UTF-8; empty: keep the bytes",
@@ -178,6 +197,11 @@ def ftp_settings(values: Mapping[str, object]) -> FtpSettings:
         allow_foreign_data=v["allow-foreign-data"],
         keep_partial=v["keep-partial"],
         fallback_encoding=v["fallback-encoding"],
+        proxies=v["proxy-protocol"],
+        transfer_rate=v["transfer-bwlimit"],
+        user_rate=v["user-bwlimit"],
+        transfer_log=v["transfer-log"],
+        transfer_log_json=v["transfer-log-format"] == "json",
         acknowledge=Acknowledge(v["ftp-upload-ack"]),
     )
 

@@ -163,7 +163,7 @@ class Commands(FileCommands):
 
     def ftp_AVBL(self, line: str) -> None:
         self.path(line, "l")
-        self.respond(f"213 {self.call(self.storage.statfs).free}")
+        self.respond(f"213 {self.call(self.storage.free)}")
 
     def ftp_CLNT(self, line: str) -> None:
         self.log(f"client is {line[:100]}")

@@ -16,7 +16,7 @@ from typing import final
 import outcome
 import trio
 
-from mountcore.errors import StorageError
+from mountcore.errors import Quota, StorageError
 from mountcore.stage import Publish, Syncing
 
 from .bridge import Asked
@@ -138,6 +138,9 @@ class Upload:
         self._loop = loop
         self._fd = staged.stage.fileno()
         self._room = staged.room
+        self._most: int | None = None
+        if staged.allowed is not None:  # what it replaces makes room for it
+            self._most = staged.allowed + (0 if how is Publish.APPEND else max(0, staged.size - offset))
         self._reported = 0
         self._asking: Asked | None = None
         self._had_cr = False
@@ -150,6 +153,8 @@ class Upload:
     def write(self, data: bytes | memoryview) -> None:
         """Take bytes; raises what pwrite(2) raises."""
         view = memoryview(data)
+        if self._most is not None and self.size + len(view) > self._most:
+            raise Quota(self.name, "there is no room left for it")
         while view:
             count = os.pwrite(self._fd, view, self.size)
             self.size += count

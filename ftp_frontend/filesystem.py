@@ -19,9 +19,10 @@ from typing import final
 from mountcore.errors import Exists, InvalidName, IsDirectory, NotDirectory, NotFound, StorageError, Unsupported
 from mountcore.remotes.protocol import Kind
 from mountcore.stage import Publish, Stage, Syncing
-from mountcore.vfs import Attributes, Handle, Node, OpenFlags, StatFs, Vfs
+from mountcore.vfs import Attributes, Handle, Node, OpenFlags, Vfs
 
 from .library import AbstractedFS
+from .quota import Allowance
 from .settings import Acknowledge
 
 LINKS = 20
@@ -64,15 +65,20 @@ class Staged:
     """Of the file that has the name now; 0 if there is none."""
     room: int
     """Bytes that may be written before asking again."""
+    allowed: int | None = None
+    """Bytes that may be added to what the storage holds; None: no limit."""
 
 
 @final
 class Storage:
     """The core, as one login sees it. On the trio thread only; raises the errors of the core."""
 
-    def __init__(self, vfs: Vfs, acknowledge: Acknowledge = Acknowledge.JOURNAL) -> None:
+    def __init__(
+        self, vfs: Vfs, acknowledge: Acknowledge = Acknowledge.JOURNAL, allowance: Allowance | None = None
+    ) -> None:
         self.vfs = vfs
         self.acknowledge = acknowledge
+        self._allowance = allowance
 
     # finding
 
@@ -202,7 +208,9 @@ class Storage:
         """`stage`, at once or not."""
         directory, _, name = path.strip("/").rpartition("/")
         parent = self.try_resolve(directory)
-        if not name or parent is None or parent.kind is not Kind.DIRECTORY or self.vfs.crowded(STEP):
+        if self._allowance is not None or self.vfs.crowded(STEP):
+            return None
+        if not name or parent is None or parent.kind is not Kind.DIRECTORY:
             return None
         try:
             found = self.vfs.try_lookup(parent, name)
@@ -225,6 +233,9 @@ class Storage:
             found = None
         if found is not None and found.kind is Kind.DIRECTORY:
             raise IsDirectory(path)
+        most = None
+        if self._allowance is not None:
+            most = await self._allowance.left()
         stage = self.vfs.new_stage()
         try:
             await stage.reserve(STEP)
@@ -232,7 +243,7 @@ class Storage:
             await stage.discard()
             raise
         size = self.vfs.attributes(found).size if found is not None else 0
-        return Staged(stage, parent, name, found is not None, size, STEP)
+        return Staged(stage, parent, name, found is not None, size, STEP, most)
 
     async def more(self, stage: Stage, start: int, stop: int) -> int:
         """Bytes ``start`` to ``stop`` were written; answers up to where more may be, once there is room for it."""
@@ -242,15 +253,30 @@ class Storage:
 
     async def commit(self, staged: Staged, size: int, how: Publish, offset: int, syncing: Syncing) -> None:
         """Publish an upload; afterwards it is journalled (and, where so set, at the remote)."""
+        before = 0
         try:
+            if self._allowance is not None:
+                before = await self._size(staged)
+                after = max(before, offset + size) if how is Publish.OVERLAY else size
+                more = size if how is Publish.APPEND else after - before
+                await self._allowance.check(more, staged.name)
             node = await staged.stage.commit(
                 staged.parent, staged.name, size=size, how=how, offset=offset, syncing=syncing
             )
         except BaseException:
             await staged.stage.discard()
             raise
+        if self._allowance is not None:
+            self._allowance.changed(self.vfs.attributes(node).size - before)
         if self.acknowledge is Acknowledge.REMOTE:
             await self.vfs.settle(node)
+
+    async def _size(self, staged: Staged) -> int:
+        """Of the file that has the name of an upload now; 0 if there is none."""
+        try:
+            return self.vfs.attributes(await self.vfs.lookup(staged.parent, staged.name)).size
+        except FileNotFoundError:
+            return 0
 
     async def unused_name(self, directory: str, prefix: str) -> str:
         """A path in ``directory`` that no file has, for STOU."""
@@ -273,7 +299,13 @@ class Storage:
 
     async def remove(self, path: str) -> None:
         """Remove a file, or a link itself."""
-        await self.vfs.unlink(*await self._place(path))
+        parent, name = await self._place(path)
+        size = 0
+        if self._allowance is not None:
+            size = self.vfs.attributes(await self.vfs.lookup(parent, name)).size
+        await self.vfs.unlink(parent, name)
+        if self._allowance is not None:
+            self._allowance.changed(-size)
 
     async def rename(self, source: str, target: str) -> None:
         """Rename, replacing a file of the new name."""
@@ -311,9 +343,10 @@ class Storage:
             raise InvalidName(target, "a link has to lead to a place in here, by a relative path")
         await self.vfs.symlink(parent, name, target)
 
-    async def statfs(self) -> StatFs:
-        """Room."""
-        return await self.vfs.statfs()
+    async def free(self) -> int:
+        """Bytes that may still be stored."""
+        free = (await self.vfs.statfs()).free
+        return free if self._allowance is None else min(free, await self._allowance.left())
 
 
 class FileSystem(AbstractedFS):  # type: ignore[misc]

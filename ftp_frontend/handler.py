@@ -26,6 +26,7 @@ from .ports import plain_address
 from .replies import one_line, refusal
 from .tls import CONTROL_TICKETS, Secured
 from .transfer import PIECE, DataChannel
+from .transfer_log import Transfer
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -72,6 +73,8 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
     def __init__(self, conn: Any, server: Any, ioloop: Any = None) -> None:
         self.account: Account | None = None
         self.seat: Seat | None = None
+        self.shared_rate: Any = None
+        """The meters of all sessions of this user."""
         self.storage: Storage
         self.data_protected = False
         self.tls_context: Any = None
@@ -87,7 +90,8 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
         self._buffer: memoryview | None = None
         server.prepare(self)
         super().__init__(conn, server, ioloop)
-        self.remote_ip = plain_address(self.remote_ip)
+        self.peer_ip = self.remote_ip = plain_address(self.remote_ip)
+        """Who is connected: a load balancer, if ``remote_ip`` is somebody behind it."""
         self._available_facts = list(commands.FACTS)
         self._current_facts = list(commands.DEFAULT_FACTS)
 
@@ -245,6 +249,19 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
 
     def log_exception(self, instance: object) -> None:
         logger.exception("%s [%s]: a fault in the server", self.remote_ip, one_line(self.username))
+
+    def log_transfer(self, cmd: str, filename: str, receive: bool, completed: bool, elapsed: float, bytes: int) -> None:
+        """A transfer of a file has ended."""
+        self.log(f"{cmd} {filename} completed={completed:d} bytes={bytes} seconds={elapsed}")
+        if self.server.transfers is not None:
+            self.server.transfers.note(
+                Transfer(
+                    user=self.username, client=self.remote_ip, command=cmd, path=filename, bytes=bytes,
+                    seconds=elapsed, upload=receive, text=self._current_type == "a", complete=completed,
+                    encrypted=self.data_protected, anonymous=self.username in ("anonymous", "ftp"),
+                    reply=one_line(self._last_response),
+                )
+            )  # fmt: skip
 
     # the path of a command
 

@@ -13,6 +13,7 @@ import outcome
 from mountcore.errors import Denied
 
 from .auth import Seat
+from .files import as_os_error
 from .filesystem import FileSystem, Storage
 from .handler import Answer, Handler
 from .replies import explain
@@ -43,20 +44,22 @@ class LoginCommands(Handler):
             if isinstance(result, outcome.Value):
                 self.ioloop.ask(result.value.end, then=lambda ended: None)
             return
-        try:
-            seat = result.unwrap()
-        except Denied:
+        if isinstance(result, outcome.Value):
+            self._seated(result.value)
+            return
+        assert isinstance(result, outcome.Error)
+        problem = as_os_error(result.error)
+        if isinstance(problem, Denied):
             self.log("failed login", self.loud)
             self._delay_refusal("530 Authentication failed.")
-        except OSError as problem:
+        else:
             self.log(f"nobody can log in: {explain(problem)}", self.loud)
             self._delay_refusal("530 Login is not possible now.")
-        else:
-            self._seated(seat)
 
     def _seated(self, seat: Seat) -> None:
         self.seat, self.account = seat, seat.account
-        self.storage = Storage(seat.account.vfs, self.server.settings.acknowledge)
+        self.storage = Storage(seat.account.vfs, self.server.settings.acknowledge, seat.account.allowance)
+        self.shared_rate = self.server.rates.of(self.username, seat.account.rate)
         self.fs = FileSystem(seat.account.home, self)
         self.authenticated = True
         self.attempted_logins = 0

@@ -75,7 +75,8 @@ class PassivePort(Acceptor):  # type: ignore[misc]
     def handle_accepted(self, sock: socket.socket, addr: tuple[Any, ...]) -> None:
         """Somebody connected."""
         session = self.cmd_channel
-        if plain_address(addr[0]) != session.remote_ip and not session.permit_foreign_addresses:
+        known = (session.remote_ip, session.peer_ip)
+        if plain_address(addr[0]) not in known and not session.permit_foreign_addresses:
             session.log(f"refused a data connection from foreign address {addr[0]}")
             sock.close()
             return

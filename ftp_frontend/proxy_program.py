@@ -61,7 +61,7 @@ def parse(text: str) -> dict[str, Any]:
     """The program's answer; raises Refused if it is none."""
     try:
         answer = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter for a million brackets
         raise Refused("it is not JSON") from None
     if not isinstance(answer, dict):
         raise Refused("it is not a JSON object")
@@ -69,7 +69,22 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def _masked(text: str, password: str) -> str:
-    return text.replace(password, "***") if password else text
+    """Without the password, as it is and as JSON or a repr may write it."""
+    if not password:
+        return text
+    forms = {password, json.dumps(password)[1:-1], json.dumps(password, ensure_ascii=False)[1:-1], repr(password)[1:-1]}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "***")
+    return text
+
+
+def _complain(said: bytes, *passwords: str) -> None:
+    """What the program said on its standard error goes to the log."""
+    complaint = said.decode(errors="replace").strip()
+    for password in passwords:
+        complaint = _masked(complaint, password)
+    if complaint:
+        log.info("auth proxy: %s", complaint[:2000])
 
 
 async def run_once(command: tuple[str, ...], question: str, password: str) -> str:
@@ -85,13 +100,16 @@ async def run_once(command: tuple[str, ...], question: str, password: str) -> st
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    output: dict[str, bytes] = {}
+    output = bytearray()
+    complaints = bytearray()
+    status: int | None = None
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_feed, process.stdin, question)
-            nursery.start_soon(_read, process.stdout, output, "out")
-            nursery.start_soon(_read, process.stderr, output, "err")
-        status = await process.wait()
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_feed, process.stdin, question)
+                nursery.start_soon(_read, process.stdout, output, scope)
+                nursery.start_soon(_read, process.stderr, complaints, None)
+            status = await process.wait()
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGKILL)
@@ -99,14 +117,13 @@ async def run_once(command: tuple[str, ...], question: str, password: str) -> st
             await process.wait()
             for stream in (process.stdin, process.stdout, process.stderr):
                 await stream.aclose()
-    complaint = _masked(output["err"].decode(errors="replace").strip(), password)
-    if complaint:
-        log.info("auth proxy: %s", complaint[:2000])
+        _complain(bytes(complaints), password)
+    if len(output) > ANSWER_LIMIT:
+        log.warning("the auth proxy answers more than %d bytes", ANSWER_LIMIT)
+        raise StorageError("", "the auth proxy answers too much")
     if status:
         raise Denied("", "the auth proxy refused")
-    if len(output["out"]) > ANSWER_LIMIT:
-        raise StorageError("", "the auth proxy answers too much")
-    return output["out"].decode(errors="replace")
+    return output.decode(errors="replace")
 
 
 async def _feed(stream: trio.abc.SendStream, question: str) -> None:
@@ -115,13 +132,13 @@ async def _feed(stream: trio.abc.SendStream, question: str) -> None:
     await stream.aclose()
 
 
-async def _read(stream: trio.abc.ReceiveStream, output: dict[str, bytes], name: str) -> None:
-    """Everything up to a little over the limit; what comes after is dropped."""
-    data = b""
+async def _read(stream: trio.abc.ReceiveStream, output: bytearray, scope: trio.CancelScope | None) -> None:
+    """Everything up to a little over the limit; with more, ``scope`` is cancelled, or the rest dropped."""
     while piece := await stream.receive_some(1 << 16):
-        if len(data) <= ANSWER_LIMIT:
-            data += piece
-    output[name] = data
+        if len(output) <= ANSWER_LIMIT:
+            output += piece
+        elif scope is not None:
+            scope.cancel()
 
 
 @final
@@ -133,12 +150,16 @@ class Stream:
         self._process: trio.Process | None = None
         self._turn = trio.Lock()
         self._rest = b""
+        self._said = bytearray()
+        """An incomplete line of its standard error."""
+        self._former = ""
+        """The password of the question before."""
 
     async def ask(self, question: str, password: str) -> str:
         """One line out, one line in; Denied for ``{"error": …}``."""
         async with self._turn:
             try:
-                line = await self._exchange(question.encode("utf-8", "surrogateescape") + b"\n")
+                line = await self._exchange(question.encode("utf-8", "surrogateescape") + b"\n", password)
             except (OSError, trio.BrokenResourceError) as problem:
                 await self._kill()
                 log.warning("the auth proxy ended: %s", problem)
@@ -147,39 +168,69 @@ class Stream:
                 with trio.CancelScope(shield=True):
                     await self._kill()
                 raise
-        text = line.decode(errors="replace")
-        answer = parse(text)
+            text = line.decode(errors="replace")
+            try:
+                answer = parse(text)
+            except Refused as problem:  # what follows may belong to anything
+                await self._kill()
+                log.warning("the auth proxy's answer cannot be used: %s", problem)
+                raise Denied("", "the auth proxy's answer cannot be used") from None
         if "error" in answer:
             log.info("auth proxy: %s", _masked(str(answer["error"]), password)[:2000])
             raise Denied("", "the auth proxy refused")
         return text
 
-    async def _exchange(self, question: bytes) -> bytes:
+    async def _exchange(self, question: bytes, password: str) -> bytes:
         if self._process is None or self._process.poll() is not None:
             await self._kill()
             self._process = await trio.lowlevel.open_process(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-            )
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                start_new_session=True,
+            )  # fmt: skip
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        await process.stdin.send_all(question)
-        while b"\n" not in self._rest:
-            piece = await process.stdout.receive_some(1 << 16)
-            if not piece or len(self._rest) > ANSWER_LIMIT:
-                raise trio.BrokenResourceError("no complete answer")
-            self._rest += piece
+        assert process.stderr is not None
+        complaints = bytearray()
+        problem: str | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_read, process.stderr, complaints, None)
+                nursery.start_soon(self._say, process.stdin, question)
+                while b"\n" not in self._rest and problem is None:
+                    piece = await process.stdout.receive_some(1 << 16)
+                    if not piece:
+                        problem = "it ended without an answer"
+                    elif len(self._rest) > ANSWER_LIMIT:
+                        problem = "it answers too much"
+                    self._rest += piece
+                nursery.cancel_scope.cancel()
+        finally:
+            # what it says about a question may arrive with the next one; a line is looked at when it is complete
+            lines, newline, rest = bytes(self._said + complaints).rpartition(b"\n")
+            self._said = bytearray(rest[-ANSWER_LIMIT:])
+            if newline:
+                _complain(lines, password, self._former)
+            self._former = password
+        if problem is not None:
+            raise trio.BrokenResourceError(problem)
         line, _, self._rest = self._rest.partition(b"\n")
         return line
 
+    @staticmethod
+    async def _say(stream: trio.abc.SendStream, question: bytes) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):  # it ended: its answer does as well
+            await stream.send_all(question)
+
     async def _kill(self) -> None:
         process, self._process, self._rest = self._process, None, b""
+        self._said = bytearray()
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-        for stream in (process.stdin, process.stdout):
+        for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 await stream.aclose()
 

@@ -25,8 +25,11 @@ from .bridge import Bridge
 from .extra_commands import Commands
 from .loop import SessionLoop
 from .ports import plain_address
+from .proxy_header import BadHeader, read_header
+from .rates import Rates
 from .settings import FtpSettings, TlsMode
 from .tls import Certificates
+from .transfer_log import TransferLog
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +91,15 @@ def _listen(family: int, where: tuple[Any, ...], name: str) -> socket.socket:
     return sock
 
 
+def _turn_away(sock: socket.socket, kind: Listening, address: str, refusal: str) -> None:
+    log.info("%s turned away: %s", address, refusal[4:])
+    sock.setblocking(False)
+    with contextlib.suppress(OSError):
+        if not kind.implicit:
+            sock.send(refusal.encode() + b"\r\n")
+    sock.close()
+
+
 @final
 class Listening:
     """What a session sees of its server: one per kind of address (plain or implicit TLS)."""
@@ -101,6 +113,8 @@ class Listening:
         self.authenticator = server.authenticator
         self.certificates = server.certificates
         self.gate = server.gate
+        self.rates = server.rates
+        self.transfers = server.transfers
         self._server = server
 
     def prepare(self, handler: Any) -> None:
@@ -137,6 +151,10 @@ class Server:
             connections=settings.max_connections, per_address=settings.max_per_ip, delay=settings.login_delay,
             ban_after=settings.ban_after, ban_time=settings.ban_time,
         )  # fmt: skip
+        self.rates = Rates(settings.transfer_rate, settings.user_rate)
+        self.transfers = None
+        if settings.transfer_log is not None:
+            self.transfers = TransferLog(settings.transfer_log, "json" if settings.transfer_log_json else "xferlog")
         self._bridge = bridge
         self._lock = threading.Lock()
         self._sessions: dict[threading.Thread, tuple[SessionLoop, Any]] = {}
@@ -194,30 +212,51 @@ class Server:
                 time.sleep(0.1)  # the connection stays in the queue; do not spin on it
             return
         address = plain_address(where[0])
-        refusal = self.gate.enter(address)
+        proxy = self._is_proxy(address)
+        refusal = self.gate.enter(address, proxy=proxy)
         if refusal:
-            log.info("%s turned away: %s", address, refusal[4:])
-            sock.setblocking(False)
-            with contextlib.suppress(OSError):
-                if not kind.implicit:
-                    sock.send(refusal.encode() + b"\r\n")
-            sock.close()
+            _turn_away(sock, kind, address, refusal)
             return
-        thread = threading.Thread(target=self._serve, args=(sock, kind, address), name=f"ftp {address}", daemon=True)
+        serve = self._serve_behind_proxy if proxy else self._serve
+        thread = threading.Thread(target=serve, args=(sock, kind, address), name=f"ftp {address}", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the system has no more threads for us
             log.warning("no thread can be started for another session; lower --max-connections")
             sock.close()
-            self.gate.leave(address)
+            self.gate.leave("" if proxy else address)
+
+    def _is_proxy(self, address: str) -> bool:
+        proxies = self.settings.proxies
+        if not proxies:
+            return False
+        host = ipaddress.ip_address(address.partition("%")[0])
+        return any(host in network for network in proxies)
 
     # a session's thread
 
-    def _serve(self, sock: socket.socket, kind: Listening, address: str) -> None:
+    def _serve_behind_proxy(self, sock: socket.socket, kind: Listening, proxy: str) -> None:
+        """The same for who came through a load balancer, which says first who it is."""
+        try:
+            client = read_header(sock)
+        except (BadHeader, OSError) as problem:
+            log.warning("%s is in --proxy-protocol, but sent no header of it: %s", proxy, problem)
+            sock.close()
+            self.gate.leave()
+            return
+        address = plain_address(client[0]) if client is not None else proxy
+        if refusal := self.gate.behind(address):
+            _turn_away(sock, kind, address, refusal)
+            return
+        self._serve(sock, kind, address, client)
+
+    def _serve(self, sock: socket.socket, kind: Listening, address: str, client: tuple[str, int] | None = None) -> None:
         thread = threading.current_thread()
         loop = SessionLoop(self._bridge)
         try:
             handler = self.handler_class(sock, kind, ioloop=loop)
+            if client is not None:
+                handler.remote_ip, handler.remote_port = address, client[1]
             with self._lock:
                 self._sessions[thread] = loop, handler
                 closing = self._closing

@@ -95,4 +95,12 @@ class FtpSettings:
     keep_partial: bool = False
     fallback_encoding: str = ""
     """Read file names that are not UTF-8 in this encoding; empty: their bytes are kept as they are."""
+    proxies: tuple[Network, ...] = ()
+    """Who connects from these says with the PROXY protocol for whom."""
+    transfer_rate: tuple[int | None, int | None] = (None, None)
+    """Bytes per second of each transfer, up (to here) and down."""
+    user_rate: tuple[int | None, int | None] = (None, None)
+    """The same of all transfers of a user together."""
+    transfer_log: Path | None = None
+    transfer_log_json: bool = False
     acknowledge: Acknowledge = Acknowledge.JOURNAL

@@ -28,6 +28,7 @@ from mountcore.errors import StorageError
 from .files import Download, Upload
 from .library import DTPHandler
 from .loop import SessionLoop
+from .rates import Throttle
 from .replies import download_failure, upload_refusal
 from .tls import Secured, farewell, is_plain_end, is_reset
 
@@ -52,6 +53,8 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
         self._piece = memoryview(b"")
         self._ascii = self._no_sendfile = False
         self._progress = 0
+        self._throttle = Throttle()
+        self._resting: Any = None
         self.timeout = cmd_channel.data_timeout
         super().__init__(sock, cmd_channel)
         if self._closed:
@@ -94,11 +97,13 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
         """Receive the file of an `Upload`."""
         self._initialized = self.receive = True
         self.cmd = cmd
+        self._throttle = self.cmd_channel.server.rates.throttle(self.cmd_channel.shared_rate, up=True)
         self._ascii = type == "a"
         self._go_on()
 
     def _begin_sending(self) -> None:
         self._initialized = True
+        self._throttle = self.cmd_channel.server.rates.throttle(self.cmd_channel.shared_rate, up=False)
         self._ascii = self.cmd_channel._current_type == "a"
 
     # the loop
@@ -122,13 +127,25 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
     def _go_on(self) -> None:
         """Leave the parking place, if there is anything to do."""
         self._parked = False
-        if self.handshaking or not self.active:
+        if self.handshaking or not self.active or self._resting is not None:
             return
         self._want(self.ioloop.READ if self.receive else self.ioloop.WRITE)
 
     def _park(self) -> None:
         self._parked = True
         self._want(0)
+
+    def _moved(self, count: int) -> None:
+        """So many bytes went over the connection: rest, if that was faster than is allowed."""
+        seconds = self._throttle.take(count) if self._throttle.meters else 0.0
+        if seconds > 0 and not self._closed and self._fileno is not None:
+            self._want(0)
+            self._resting = self.call_later(seconds, self._rested, _errback=self.handle_error)
+
+    def _rested(self) -> None:
+        self._resting = None
+        if not self._closed and not self.settling and not self._parked:
+            self._go_on()
 
     def _provided(self, problem: OSError | None) -> None:
         """The core answered a request for more bytes, or more room."""
@@ -181,9 +198,9 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
                 self._park()
                 return
             if download.fd >= 0 and not (self._ascii or self.secured or self._no_sendfile):
-                self._sendfile(download, min(available, PIECE))
+                self._sendfile(download, min(available, PIECE, self._throttle.piece))
                 return
-            data = download.take(PIECE)
+            data = download.take(min(PIECE, self._throttle.piece))
             self._piece = memoryview(download.converted(data) if self._ascii else data)
         self._send_piece()
 
@@ -200,6 +217,7 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
             raise StorageError(download.name, "the cache file is shorter than it was")
         download.position += sent
         self.tot_bytes_sent += sent
+        self._moved(sent)
         if download.finished:
             self._finish()
 
@@ -208,6 +226,7 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
             sent = self.socket.send(self._piece)
             self.tot_bytes_sent += sent
             self._piece = self._piece[sent:]
+            self._moved(sent)
 
     def _send_listing(self) -> None:
         if not self._piece:
@@ -241,7 +260,7 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
                 upload.ask(self._provided)
                 self._park()
                 return
-            count, ended = self._receive(self.cmd_channel.buffer[: min(PIECE, upload.room)])
+            count, ended = self._receive(self.cmd_channel.buffer[: min(PIECE, upload.room, self._throttle.piece)])
         except OSError as problem:
             if isinstance(problem, ssl.SSLError) or is_reset(problem):
                 self._break_off()
@@ -264,6 +283,7 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
             self.close()
         else:
             upload.ask(self._provided)
+            self._moved(count)
 
     def _receive(self, buffer: memoryview) -> tuple[int, bool]:
         """Fill the buffer as far as possible without waiting; answers how far, and whether that was the end."""
@@ -368,6 +388,8 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
             return
         self.del_channel()
         self._fileno = None
+        if self._resting is not None:
+            self._resting.cancel()
         if self.secured:
             farewell(self.socket)
         with contextlib.suppress(OSError):

@@ -124,7 +124,8 @@ def _extension(text: str) -> str:
     return text
 
 
-def _bandwidth(text: str) -> tuple[int | None, int | None]:
+def bandwidth(text: str) -> tuple[int | None, int | None]:
+    """``RATE`` or ``UP:DOWN``, bytes per second."""
     up, colon, down = text.partition(":")
     rates = (parse_size(up), parse_size(down if colon else up))
     if 0 in rates:
@@ -189,7 +190,7 @@ VFS_OPTIONS: tuple[Option, ...] = (
     Option("use-server-modtime", "false", "Accepted, and always so: times are those of the listing",
            boolean, flag=True),
     Option("no-modtime", "false", "Neither read nor set modification times", boolean, flag=True),
-    Option("bwlimit", "off", "Bytes per second to and from the remote, or UP:DOWN", _bandwidth, "RATE"),
+    Option("bwlimit", "off", "Bytes per second to and from the remote, or UP:DOWN", bandwidth, "RATE"),
     Option("tpslimit", "0", "Requests per second to the remote; 0: no limit", _rate, "N"),
     Option("read-only", "false", "Refuse every change", boolean, flag=True),
     Option("vfs-used-is-size", "false", "Used space is the sum of the files' sizes", boolean, flag=True),

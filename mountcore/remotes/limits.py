@@ -37,17 +37,17 @@ class Meter:
     """Says how long to wait so that a rate is kept. Thread-safe; allows a burst of a quarter of a second."""
 
     def __init__(self, rate: float | None) -> None:
-        self._rate = rate
+        self.rate = rate
         self._lock = threading.Lock()
         self._free_at = 0.0
 
     def take(self, count: float) -> float:
         """Count ``count`` units; answers the seconds to wait before going on."""
-        if self._rate is None:
+        if self.rate is None:
             return 0.0
         with self._lock:
             now = time.monotonic()
-            self._free_at = max(self._free_at, now - 0.25) + count / self._rate
+            self._free_at = max(self._free_at, now - 0.25) + count / self.rate
             return max(0.0, self._free_at - now)
 
 
