@@ -19,7 +19,7 @@ from typing import TypeVar, cast, final
 
 import trio
 
-from ..errors import NoSpace, Quota, StorageError
+from ..errors import NoSpace, Quota, StorageError, TimedOut
 from .around import Around
 from .protocol import Changes, Entry, Remote, Span, Usage, Version
 
@@ -63,7 +63,7 @@ class Guard(Around):
             except StorageError as problem:
                 if started:
                     raise
-                failures += 1
+                failures += _weight(problem)
                 await self._wait(failures, problem)
 
     async def stat(self, path: str) -> Entry:
@@ -101,7 +101,7 @@ class Guard(Around):
             except StorageError as problem:
                 if reading.done and reading.version is None:
                     raise  # the rest might be of another version
-                failures += 1
+                failures += _weight(problem)
                 await self._wait(failures, problem)
             await self._again(lambda: reading.open(held))
 
@@ -111,7 +111,7 @@ class Guard(Around):
             try:
                 return await ask()
             except StorageError as problem:
-                failures += 1
+                failures += _weight(problem)
                 await self._wait(failures, problem)
 
     async def _wait(self, failures: int, problem: StorageError) -> None:
@@ -139,3 +139,9 @@ class _Reading:
         await held.aclose()
         rest = Span(self._span.start + self.done, self._span.stop)
         self.pieces = await held.enter_async_context(self._inner.read(self._path, rest, self.version))
+
+
+def _weight(problem: StorageError) -> int:
+    """Waiting in vain counts twice: it took its full time already, and a second time only helps against a
+    connection that had died unseen."""
+    return 2 if isinstance(problem, TimedOut) else 1

@@ -336,6 +336,15 @@ async def test_the_guard_asks_again_and_gives_up() -> None:
         assert 3 <= server.connections <= 8
 
 
+async def test_the_guard_waits_in_vain_twice_and_no_more() -> None:
+    async with scripted({"MLST": ""}) as server:
+        began = trio.current_time()
+        with pytest.raises(TimedOut):
+            await open_remote("ftp", server.options | {"timeout": "1s"}, "").stat("f")
+        assert server.connections == 2
+        assert 2 <= trio.current_time() - began < 4
+
+
 async def test_the_guard_reads_on_where_it_broke() -> None:
     content = bytes(range(256)) * 4096
     breaks = iter(["426 broken", "426 broken", "226 done"])
