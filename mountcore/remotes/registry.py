@@ -48,6 +48,8 @@ class RemoteType:
     """Options of rclone that cannot be honoured and must not be passed over, and why."""
     extra: str = "all"
     """Of pyproject.toml: what to install for it."""
+    also: tuple[str, ...] = ()
+    """Other names of it: rclone's."""
 
     def option(self, name: str) -> RemoteOption:
         """The option of that name; raises :class:`Refused` with the nearest name."""
@@ -65,7 +67,7 @@ def types() -> dict[str, RemoteType]:
     """All storage types by name."""
     from . import facts
 
-    return {kind.name: kind for kind in facts.TYPES}
+    return {name: kind for kind in facts.TYPES for name in (kind.name, *kind.also)}
 
 
 def open_remote(kind: str, options: dict[str, str], root: str) -> Remote:

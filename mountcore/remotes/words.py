@@ -10,6 +10,7 @@ from typing import final
 
 from ..errors import Refused
 from ..quantity import parse_duration, parse_size
+from .ftp.names import NameEncoding
 
 
 @final
@@ -83,3 +84,10 @@ class Words:
             if word.lower() == text.lower():
                 return word
         raise Refused(f"{self._kind}: {name} is one of {', '.join(accepted)}, not {text!r}")
+
+    def encoding(self, name: str, default: str) -> NameEncoding:
+        """What to replace in names, in rclone's words."""
+        try:
+            return NameEncoding.parse(self.text(name) or default)
+        except Refused as problem:
+            raise Refused(f"{self._kind}: {str(problem).removeprefix('ftp: ')}") from None

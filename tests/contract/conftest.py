@@ -85,10 +85,12 @@ BUCKETS: dict[str, tuple[str, dict[str, str]]] = {
     "moto-markers": ("moto", {"directory_markers": "true"}),
     "moto-parts": ("moto", {"upload_cutoff": "1Mi", "upload_concurrency": "2"}),
     "rclone-s3": ("rclone-s3", {}),
+    "azurite": ("azurite", {}),
+    "azurite-parts": ("azurite", {"upload_cutoff": "1Mi", "chunk_size": "1Mi"}),
 }
 """Object stores, which have no folder on this machine's disk: the server, and options."""
-OBJECTS = ("moto", "rclone-s3")
-OBJECT_NAMES = ("moto-markers", "rclone-s3")
+OBJECTS = ("moto", "rclone-s3", "azurite")
+OBJECT_NAMES = ("moto-markers", "rclone-s3", "azurite")
 """With and without marked directories: what names are made of."""
 _counter = itertools.count()
 

@@ -266,7 +266,9 @@ async def test_usage(remote: Remote) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["local", *(name for name in SERVED if name not in SLOW), *OBJECTS, "moto-parts"], indirect=True
+    "place",
+    ["local", *(name for name in SERVED if name not in SLOW), *OBJECTS, "moto-parts", "azurite-parts"],
+    indirect=True,
 )
 async def test_big_files_are_streamed(remote: Remote) -> None:
     source = Pattern(50 * MIB)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from conftest import OBJECT_NAMES, OWN, PLAIN, Place
 from sources import entries, fetch, put
@@ -159,7 +161,10 @@ async def test_rename_a_file(remote: Remote) -> None:
     await put(remote, "f", b"content")
     before = await remote.stat("f")
     await remote.rename("f", "d/g")
-    assert (await remote.stat("d/g")).version.matches(before.version)
+    after = await remote.stat("d/g")
+    if remote.caps.tags:  # a copy at an object store may have another tag; who renames asks (`Capabilities.tags`)
+        before, after = replace(before, tag=""), replace(after, tag="")
+    assert after.version.matches(before.version)
     assert await fetch(remote, "d/g") == b"content"
     with pytest.raises(NotFound):
         await remote.stat("f")

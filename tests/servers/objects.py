@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,7 +15,8 @@ import trio
 
 from mountcore.remotes.registry import open_remote
 
-from .process import ServerProcess, find_program, free_port
+from .install import PREFIX
+from .process import ServerMissing, ServerProcess, find_program, free_port
 
 KEY, SECRET = "portside-key", "a secret of the tests"
 
@@ -31,7 +33,12 @@ class ObjectServer:
     def bucket(self) -> str:
         """A new bucket's name."""
         name = f"bucket{next(_counter)}"
-        trio.run(self._make, name)
+        if self.kind == "azureblob":  # which portside makes no containers of
+            environment = {f"RCLONE_CONFIG_RAW_{key.upper()}": value for key, value in self.options.items()}
+            environment |= {"RCLONE_CONFIG_RAW_TYPE": self.kind, "RCLONE_CONFIG": "/nowhere/none.conf"}
+            subprocess.run([find_program("rclone"), "mkdir", f"raw:{name}"], env=environment, check=True)
+        else:
+            trio.run(self._make, name)
         return name
 
     async def _make(self, name: str) -> None:
@@ -84,6 +91,30 @@ def moto_s3() -> Iterator[ObjectServer]:
             server.stop()
 
 
+@contextmanager
+def azurite() -> Iterator[ObjectServer]:
+    """Azure's own emulator of Blob Storage, from npm; `install` fetches it."""
+    with _scratch() as folder:
+        port = free_port()
+        command = [find_program("node"), str(find_azurite()), "--silent", "--location", str(folder), "--loose"]
+        command += ["--skipApiVersionCheck", "--blobPort", str(port)]
+        server = ServerProcess(command, port, folder / "log", greets=False)
+        server.start()
+        try:
+            url = f"http://127.0.0.1:{port}/devstoreaccount1"
+            yield ObjectServer("azurite", "azureblob", {"use_emulator": "true", "endpoint": url}, url)
+        finally:
+            server.stop()
+
+
+def find_azurite() -> Path:
+    """Its main program; raises ServerMissing."""
+    script = PREFIX / "npm/node_modules/azurite/dist/src/blob/main.js"
+    if not script.exists():
+        raise ServerMissing("azurite is not installed; scripts/test fetches it with npm")
+    return script
+
+
 def _s3_options(url: str) -> dict[str, str]:
     return {"endpoint": url, "access_key_id": KEY, "secret_access_key": SECRET}
 
@@ -91,4 +122,5 @@ def _s3_options(url: str) -> dict[str, str]:
 OBJECT_SERVERS: dict[str, Callable[[], AbstractContextManager[ObjectServer]]] = {
     "rclone-s3": rclone_s3,
     "moto": moto_s3,
+    "azurite": azurite,
 }
