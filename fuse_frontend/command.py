@@ -76,6 +76,7 @@ async def serve_mount(
         tasks=values["fuse-tasks"],
         xattrs=values["xattr"],
         async_read=values["async-read"],
+        passthrough=values["passthrough"],
         patience=values["daemon-timeout"],
         debug=values["debug-fuse"],
     )

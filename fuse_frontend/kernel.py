@@ -65,6 +65,9 @@ class Init(enum.IntFlag):
     MAX_PAGES = 1 << 22
     EXPLICIT_INVAL_DATA = 1 << 25
     HANDLE_KILLPRIV_V2 = 1 << 28
+    INIT_EXT = 1 << 30
+    """There is a second word of flags, here above the first."""
+    PASSTHROUGH = 1 << 37
 
 
 class SetattrValid(enum.IntFlag):
@@ -82,6 +85,7 @@ class SetattrValid(enum.IntFlag):
 FOPEN_DIRECT_IO = 1
 FOPEN_KEEP_CACHE = 2
 FOPEN_CACHE_DIR = 8
+FOPEN_PASSTHROUGH = 128
 FOPEN_NOFLUSH = 32
 """Nothing is to be done when a descriptor is closed: close(2) costs no request that is waited for."""
 WRITE_CACHE = 1
@@ -100,7 +104,8 @@ IN_HEADER = struct.Struct("<IIQQIIIHH")
 BODY = IN_HEADER.size
 OUT_HEADER = struct.Struct("<IiQ")
 """length, error (negative errno, or a notification's number), unique"""
-INIT_IN = struct.Struct("<IIII")
+INIT_IN = struct.Struct("<IIIII")
+"""major, minor, read-ahead, flags, and with INIT_EXT their second word"""
 INIT_OUT = struct.Struct("<IIIIHHIIHHII24x")
 ATTRIBUTES = struct.Struct("<QQQqqqIIIIIIIIII")
 ENTRY = struct.Struct("<QQQQII")
@@ -129,6 +134,11 @@ XATTR_OUT = struct.Struct("<II")
 INTERRUPT_IN = struct.Struct("<Q")
 INVAL_INODE = struct.Struct("<Qqq")
 INVAL_ENTRY = struct.Struct("<QII")
+BACKING_MAP = struct.Struct("<iIQ")
+"""descriptor, 0, 0"""
+BACKING_OPEN = 1 << 30 | BACKING_MAP.size << 16 | 229 << 8 | 1
+BACKING_CLOSE = 1 << 30 | 4 << 16 | 229 << 8 | 2
+"""ioctl(2) on /dev/fuse: FUSE_DEV_IOC_BACKING_OPEN, FUSE_DEV_IOC_BACKING_CLOSE."""
 NEGATIVE_ENTRY_PADDING = bytes(ATTRIBUTES.size)
 DIRENT_KINDS = {Kind.FILE: 8, Kind.DIRECTORY: 4, Kind.SYMLINK: 10}
 """``d_type`` of readdir(3)."""

@@ -62,6 +62,8 @@ class Operations:
         self._beside: dict[int, Handle] = {}
         """For handles that append: a second one, for pages that the kernel writes where they belong."""
         self._wrote: set[int] = set()
+        self._made: set[int] = set()
+        """Handles of files that were made by opening them."""
         self._distrusted: set[int] = set()
         self._numbers = itertools.count(1)
 
@@ -239,7 +241,9 @@ class Operations:
             except BaseException:
                 await handle.close()
                 raise
-        return Opened(self._keep(handle, flags), keep_cache=False), handle.node
+        number = self._keep(handle, flags)
+        self._made.add(number)
+        return Opened(number, keep_cache=False), handle.node
 
     async def mknod(self, parent: int, name: str, mode: int) -> Node:
         """Make an empty regular file; nothing else has a meaning on a remote."""
@@ -296,6 +300,7 @@ class Operations:
         if handle is None:
             return
         self._announce(number, handle)
+        self._made.discard(number)
         self._appending.discard(number)
         beside = self._beside.pop(number, None)
         if beside is not None:
@@ -314,9 +319,14 @@ class Operations:
 
     def _announce(self, number: int, handle: Handle | None = None) -> None:
         """Tell other mounts of the same storage what was written through this handle."""
+        handle = handle or self.handles[number]
+        if handle.wrote():  # by a page that is mapped, perhaps, of which the kernel does not tell itself
+            self._wrote.add(number)
+            if number not in self._made:
+                self.stale_content(handle.node.inode)
         if number in self._wrote:
             self._wrote.discard(number)
-            self.vfs.content_changed((handle or self.handles[number]).node)
+            self.vfs.content_changed(handle.node)
 
     def _flags(self, flags: int) -> OpenFlags:
         if self._writeback and flags & os.O_ACCMODE == os.O_WRONLY:
@@ -339,5 +349,6 @@ class Operations:
 
     async def close(self) -> None:
         """The session ended: nobody will release what is still open."""
-        for number in list(self.handles):
+        for number, handle in list(self.handles.items()):
+            await handle.sever()
             await self.release(number)

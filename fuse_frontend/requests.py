@@ -17,6 +17,7 @@ from mountcore.vfs import Node
 
 from . import kernel as k
 from .operations import Opened, Operations
+from .passthrough import Passthrough
 from .session import SessionSettings
 from .trace import said, said_at_once
 
@@ -33,6 +34,8 @@ class Requests:
     def __init__(self, operations: Operations, settings: SessionSettings) -> None:
         self._ops = operations
         self._settings = settings
+        self.passthrough = Passthrough(operations.distrust)
+        self._device = -1
         whole = int(settings.timeout)
         self._seconds, self._nanos = whole, int((settings.timeout - whole) * 1e9)
         self.quick: dict[int, Callable[[int, memoryview], Reply | None]] = {
@@ -77,6 +80,10 @@ class Requests:
             self.quick = {code: said_at_once(k.Op(code).name, handler) for code, handler in self.quick.items()}
             self.handlers = {code: said(k.Op(code).name, handler) for code, handler in self.handlers.items()}
 
+    def device(self, descriptor: int) -> None:
+        """The mount's /dev/fuse."""
+        self._device = descriptor
+
     def forget(self, code: int, inode: int, body: memoryview) -> None:
         """FORGET and BATCH_FORGET, which are not answered."""
         if code == k.Op.FORGET:
@@ -92,7 +99,7 @@ class Requests:
         if code in (k.Op.LOOKUP, k.Op.MKNOD, k.Op.MKDIR, k.Op.SYMLINK, k.Op.CREATE):
             self._ops.forget(k.ENTRY.unpack_from(reply[0])[0], 1)
         if code in (k.Op.OPEN, k.Op.CREATE):
-            await self._ops.release(k.OPEN_OUT.unpack(reply[-1])[0])
+            await self._closed(k.OPEN_OUT.unpack(reply[-1])[0])
         elif code == k.Op.OPENDIR:
             self._releasedir(0, memoryview(reply[0]))
 
@@ -112,27 +119,47 @@ class Requests:
         )  # fmt: skip
 
     def _told(self, node: Node, name: str) -> bytes:
-        lasting = self._ops.lasting(name, node)
+        lasting, steady = self._ops.lasting(name, node), self._steady(node)
         entry = k.ENTRY.pack(
-            node.inode, 0, self._seconds * lasting, self._seconds, self._nanos * lasting, self._nanos
+            node.inode, 0, self._seconds * lasting, self._seconds * steady, self._nanos * lasting, self._nanos * steady
         ) + self._attributes(node)
         self._ops.told(node)
         return entry
 
     def _attr_out(self, node: Node) -> Reply:
-        return (k.ATTR_OUT.pack(self._seconds, self._nanos, 0), self._attributes(node))
+        steady = self._steady(node)
+        return (k.ATTR_OUT.pack(self._seconds * steady, self._nanos * steady, 0), self._attributes(node))
 
-    def _opened(self, opened: Opened, flags: int = 0) -> bytes:
+    def _steady(self, node: Node) -> bool:
+        """Whether the kernel may keep attributes: not while a file is written past us, by mapped pages perhaps."""
+        return node.item is None or not node.item.lent
+
+    def _opened(self, opened: Opened, inode: int, *, lent: bool = False, flags: int = 0) -> bytes:
+        more, backing = self.passthrough.opened(opened.handle, inode, self._ops.handles[opened.handle], lent=lent)
+        flags |= more
         if self._settings.direct_io:
             flags |= k.FOPEN_DIRECT_IO
-        elif opened.keep_cache:
+        elif opened.keep_cache and not more:
             flags |= k.FOPEN_KEEP_CACHE
-        return k.OPEN_OUT.pack(opened.handle, flags, 0)
+        return k.OPEN_OUT.pack(opened.handle, flags, backing)
+
+    async def _lend(self, opened: Opened, inode: int, flags: int) -> bool:
+        if self.passthrough.hopeless(inode, flags):
+            return False
+        try:
+            return await self._ops.handles[opened.handle].lend()
+        except BaseException:
+            await self._ops.release(opened.handle)
+            raise
+
+    async def _closed(self, number: int) -> None:
+        self.passthrough.released(number)
+        await self._ops.release(number)
 
     # answered at once
 
     def _init(self, inode: int, body: memoryview) -> Reply:
-        major, minor, _, offered = k.INIT_IN.unpack_from(body)
+        major, minor, _, offered, more = k.INIT_IN.unpack_from(body)
         if major != 7 or minor < k.MINOR:
             raise OSError(errno.EPROTO, f"the kernel speaks FUSE {major}.{minor}, 7.{k.MINOR} is needed")
         # EXPLICIT_INVAL_DATA: the kernel drops pages when it is told to, not whenever a file's time changes,
@@ -145,10 +172,24 @@ class Requests:
             wanted |= k.Init.ASYNC_READ
         if self._settings.writeback:
             wanted |= k.Init.WRITEBACK_CACHE
+        if offered & k.Init.INIT_EXT:
+            offered |= more << 32
+        depth = 0
+        if offered & k.Init.PASSTHROUGH and self._may_pass():
+            wanted |= k.Init.INIT_EXT | k.Init.PASSTHROUGH
+            depth = 1  # backing files lie on a disk, and not on a file system that itself lies on others
+            self.passthrough.start(self._device)
         ahead = max(self._settings.max_read_ahead, k.PAGE)
+        agreed = offered & wanted
         return (
-            k.INIT_OUT.pack(7, k.MINOR, ahead, offered & wanted, 64, 48, k.MAX_WRITE, 1, k.MAX_PAGES, 0, 0, 0),
-        )  # fmt: skip
+            k.INIT_OUT.pack(
+                7, k.MINOR, ahead, agreed & 0xFFFFFFFF, 64, 48, k.MAX_WRITE, 1, k.MAX_PAGES, 0, agreed >> 32, depth
+            ),
+        )
+
+    def _may_pass(self) -> bool:
+        s = self._settings
+        return s.passthrough and self._device >= 0 and not s.writeback and not s.direct_io
 
     def _getattr(self, inode: int, body: memoryview) -> Reply:
         return self._attr_out(self._ops.inodes[inode])
@@ -168,10 +209,12 @@ class Requests:
 
     def _try_open(self, inode: int, body: memoryview) -> Reply | None:
         flags = k.OPEN_IN.unpack_from(body)[0]
-        if flags & os.O_TRUNC:
-            return None
         only_reads = flags & os.O_ACCMODE == os.O_RDONLY
-        return (self._opened(self._ops.open_now(inode, flags), k.FOPEN_NOFLUSH * only_reads),)
+        if flags & os.O_TRUNC or (self.passthrough.on and not only_reads):
+            return None
+        opened = self._ops.open_now(inode, flags)
+        lent = not self.passthrough.hopeless(inode, flags) and self._ops.handles[opened.handle].try_lend()
+        return (self._opened(opened, inode, lent=lent, flags=k.FOPEN_NOFLUSH * only_reads),)
 
     def _try_read(self, inode: int, body: memoryview) -> Reply | None:
         number, offset, size = k.READ_IN.unpack_from(body)
@@ -278,13 +321,16 @@ class Requests:
         return NOTHING
 
     async def _open(self, inode: int, body: memoryview) -> Reply:
-        return (self._opened(await self._ops.open(inode, k.OPEN_IN.unpack_from(body)[0])),)
+        flags = k.OPEN_IN.unpack_from(body)[0]
+        opened = await self._ops.open(inode, flags)
+        return (self._opened(opened, inode, lent=await self._lend(opened, inode, flags)),)
 
     async def _create(self, inode: int, body: memoryview) -> Reply:
         flags, mode, *_ = k.CREATE_IN.unpack_from(body)
         name = k.names(body[k.CREATE_IN.size :])[0]
         opened, node = await self._ops.create(inode, name, flags, mode)
-        return (self._told(node, name), self._opened(opened))
+        lent = await self._lend(opened, node.inode, flags)
+        return (self._told(node, name), self._opened(opened, node.inode, lent=lent))
 
     async def _read(self, inode: int, body: memoryview) -> Reply:
         number, offset, size = k.READ_IN.unpack_from(body)
@@ -311,7 +357,7 @@ class Requests:
         return NOTHING
 
     async def _release(self, inode: int, body: memoryview) -> Reply:
-        await self._ops.release(k.HANDLE_IN.unpack_from(body)[0])
+        await self._closed(k.HANDLE_IN.unpack_from(body)[0])
         return NOTHING
 
     async def _opendir(self, inode: int, body: memoryview) -> Reply:

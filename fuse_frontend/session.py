@@ -25,6 +25,8 @@ class SessionSettings:
     writeback: bool = False
     read_only: bool = False
     async_read: bool = True
+    passthrough: bool = False
+    """The kernel may use whole files of the cache itself, where it can."""
     max_read_ahead: int = 1 << 20
     flags: tuple[str, ...] = ()
     tasks: int | None = None

@@ -63,6 +63,7 @@ class DirectSession:
         self._settings = settings
         self._owner = os.geteuid()
         self._fd = attach(settings)
+        self._requests.device(self._fd)
         self._closed = False
         there = mounted_at(settings.mountpoint)
         self._device = there.device if there else ""

@@ -20,6 +20,12 @@ def _session(text: str) -> str:
     return text
 
 
+def _passthrough(text: str) -> bool:
+    if text not in ("auto", "off"):
+        raise Refused(f"{text!r} is not one of auto, off")
+    return text == "auto"
+
+
 def _timeout(text: str) -> float | None:
     """``auto`` is None: as long as a directory listing is believed."""
     if text.strip().lower() == "auto":
@@ -82,6 +88,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("xattr", "false", "Show state as extended attributes, user.portside.*; ls -l takes longer", boolean,
            flag=True),
     Option("fuse-session", "auto", f"How to talk to the kernel: {', '.join(SESSIONS)}", _session, "WHICH"),
+    Option("passthrough", "auto", "Files that are whole in the cache are read and written at the disk's own speed, past"
+           " portside: auto (--fuse-session direct, Linux 6.9, root), off", _passthrough, "WHICH"),
     Option("fuse-tasks", "auto", "Requests that wait at once; auto: 256, with pyfuse3, where each may hold 1 MiB, 32",
            _tasks, "N"),
     *IGNORED,

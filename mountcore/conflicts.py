@@ -37,6 +37,9 @@ class Conflicts:
 
     def rescue_interrupted(self, item: Item) -> None:
         """Nobody was ever told that this content is complete: it must not replace what is at the remote."""
+        if self._store.left_untouched(item):
+            self._store.unmark(item)
+            return
         if not item.complete:  # pieces of an edit in place: without the rest, which is at the remote, they are no file
             self._store.abandon(item, f"{item.path} was being changed in place when the last run ended")
             return
@@ -58,11 +61,14 @@ class Conflicts:
                 log.warning("%s: what was written here replaces the other version", path)
             case OnConflict.REMOTE:
                 item.row.dirty = False
-                self._store.rebase(item, theirs.version)
+                renewed = self._contents.renew(item, theirs.version)
                 log.warning("%s: what was written here is dropped for the remote's version", path)
                 if node is not None:
                     node.version = theirs.version
                     self._contents.released(node)
+                    if renewed is None:
+                        self._contents.detach(node)
+                        self._tree.believe(node)
                     self._changes.node(ChangeKind.CONTENT, node)
             case OnConflict.KEEP_BOTH:
                 self._keep_both(item, node, theirs)

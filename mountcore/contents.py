@@ -72,6 +72,8 @@ class Contents:
         self._on_stored = on_stored
         self.bounded = settings.cache.max_size is not None or settings.cache.min_free_space is not None
         self._nodes: dict[int, Node] = {}
+        self._lent = 0
+        """Borrowers who write, of all items."""
 
     # the item of a node
 
@@ -175,6 +177,45 @@ class Contents:
                 return
         raise NoSpace("", "the cache is full of files that are not uploaded yet")
 
+    async def lend(self, item: Item) -> bool:
+        """Let somebody write into the file of an acquired item without telling; answers whether that can be."""
+        if self.bounded or not self.store.can_lend or not self.evictor.roomy():
+            return False
+        await self.writeback.withdraw(item)
+        if not item.complete:
+            return False
+        self.store.lend(item)
+        if item.row.path is not None:
+            self.writeback.opened(item)
+        self._lent += 1
+        if self._lent == 1:
+            self.nursery.start_soon(self._keep_room)
+        return True
+
+    def take_back(self, item: Item) -> None:
+        """One borrower has returned the file."""
+        self.store.take_back(item)
+        self._lent -= 1
+
+    def unmark(self, node: Node, item: Item) -> None:
+        """The last one who might have written into a lent file did not: it is clean, and again follows the remote."""
+        self.store.unmark(item)
+        self.writeback.discard(item)
+        if item.row.base is None or node.version is None or not item.row.base.matches(node.version):
+            if node.parent is not None:
+                self.tree.expire(node.parent)
+            if node.version is not None:
+                if self.renew(item, node.version) is None:
+                    self.detach(node)
+                self.tree.believe(node)
+
+    async def _keep_room(self) -> None:
+        """A borrower who finds the disk full is told so by the disk itself: clean files go before that."""
+        while self._lent:
+            if not self.evictor.roomy():
+                self.evictor.rescue()
+            await trio.sleep(1)
+
     async def preserve(self, item: Item) -> None:
         """Its name is about to go while it is open: fetch what is not here, so that it stays readable."""
         if item.handles and not item.complete:
@@ -229,7 +270,7 @@ class Contents:
         """A clean item is about another version now. None where foreign threads send bytes of the old one:
         that item loses its name and ends with them, and what it does not hold is Stale."""
         self.fetcher.stop(item)
-        if item.leases:
+        if item.leases or item.lent:
             self.store.unlink(item)
             return None
         self.store.rebase(item, version)

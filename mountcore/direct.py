@@ -87,6 +87,18 @@ class DirectReader:
     async def truncate(self, size: int) -> None:
         raise BadHandle(self._path)
 
+    def try_lend(self) -> bool:
+        return False
+
+    async def lend(self) -> bool:
+        return False
+
+    def wrote(self) -> bool:
+        return False
+
+    async def sever(self) -> None:
+        """Nothing is lent."""
+
     async def flush(self) -> None:
         """Nothing to do: nothing can have been written."""
 
@@ -228,6 +240,18 @@ class DirectWriter:
             raise NotSeekable(
                 self.node.path(), "in this --vfs-cache-mode a file that is being written keeps its length"
             )
+
+    def try_lend(self) -> bool:
+        return False
+
+    async def lend(self) -> bool:
+        return False
+
+    def wrote(self) -> bool:
+        return False
+
+    async def sever(self) -> None:
+        """Nothing is lent."""
 
     async def flush(self) -> None:
         """Store the file; what the remote answers is the closer's, and there is no retry."""

@@ -77,6 +77,18 @@ class Handle(Protocol):
         the handle is closed: what is open is not evicted.
         """
 
+    def try_lend(self) -> bool:
+        """Let somebody read `fileno` without telling, until `close`; False where not every byte is here."""
+
+    async def lend(self) -> bool:
+        """Like `try_lend`, for handles that write: whoever has it may also write as this handle may."""
+
+    def wrote(self) -> bool:
+        """Whether something was written into what was lent since this was last asked."""
+
+    async def sever(self) -> None:
+        """The borrower may never return what was lent: from here on he has a file of his own. Before `close`."""
+
     def try_write(self, offset: int, data: Data) -> int | None:
         """Write at once if nothing has to be waited for; None: use `write`."""
 
@@ -100,7 +112,8 @@ class Handle(Protocol):
 class CachedHandle:
     """An open file in the cache. See :class:`Handle` for what the methods promise."""
 
-    __slots__ = ("_appends", "_changes", "_closed", "_item", "_leased", "_past", "_reads", "_vfs", "node")
+    __slots__ = ("_appends", "_changes", "_closed", "_item", "_leased", "_lent", "_noticed", "_past", "_reads", "_vfs",
+                 "node")  # fmt: skip
 
     def __init__(self, vfs: Vfs, node: Node, item: Item, flags: OpenFlags) -> None:
         self._vfs = vfs
@@ -110,6 +123,8 @@ class CachedHandle:
         self._appends = OpenFlags.APPEND in flags
         self._closed = False
         self._leased = False
+        self._lent = False
+        self._noticed = item.generation
         self._past: DirectReader | None = None
         self.node = node
         vfs.store.acquire(item)
@@ -192,6 +207,36 @@ class CachedHandle:
             self._vfs.fetcher.advance(item, offset, min(stop, item.spans.run_from(offset)))
         return min(stop, item.spans.run_from(offset))
 
+    # lending
+
+    def try_lend(self) -> bool:
+        item = self._item
+        if self._changes or self._closed or not item.complete:
+            return False
+        if not self._leased:
+            self._leased = True
+            item.leases += 1
+        return True
+
+    async def lend(self) -> bool:
+        if not self._changes:
+            return self.try_lend()
+        if not self._lent and await self._vfs.lend(self._item):
+            self._lent = True
+            self._noticed = self._item.generation
+        return self._lent
+
+    def wrote(self) -> bool:
+        if not self._lent:
+            return False
+        self._vfs.store.look(self._item)
+        before, self._noticed = self._noticed, self._item.generation
+        return self._noticed != before
+
+    async def sever(self) -> None:
+        if self._lent:
+            await trio.to_thread.run_sync(self._vfs.store.sever, self._item)
+
     # writing
 
     def try_write(self, offset: int, data: Data) -> int | None:
@@ -231,7 +276,7 @@ class CachedHandle:
     async def flush(self) -> None:
         self._check(True)
         item = self._item
-        if not item.dirty or not self._changes:
+        if not item.dirty or not self._changes or item.untouched:
             return
         self._vfs.store.promise(item, 1)
         if self._vfs.settings.cache.write_back == 0 and item.row.path is not None:
@@ -240,7 +285,7 @@ class CachedHandle:
     async def fsync(self) -> None:
         self._check(True)
         item = self._item
-        if item.dirty:
+        if item.dirty and not item.untouched:
             await trio.to_thread.run_sync(self._vfs.store.sync, item)
             self._vfs.store.promise(item, 2)
             await trio.to_thread.run_sync(self._vfs.store.index.sync)
@@ -256,7 +301,11 @@ class CachedHandle:
             await self._past.close()
         if self._changes:
             item.writers -= 1
-            if item.dirty and item.row.path is not None:
+            if self._lent:
+                self._vfs.take_back(item)
+            if item.untouched and not item.writers and not self._vfs.writeback.busy(item):
+                self._vfs.unmark(self.node, item)
+            elif item.dirty and item.row.path is not None:
                 self._vfs.store.promise(item, 1)
                 if not item.writers:
                     self._vfs.writeback.schedule(item)

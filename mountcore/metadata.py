@@ -6,7 +6,7 @@ import logging
 import stat
 from typing import NamedTuple, final
 
-from .cache.item import Item
+from .cache.item import TOUCHED, Item
 from .changes import ChangeKind
 from .contents import Contents
 from .errors import StorageError
@@ -76,7 +76,7 @@ class Metadata:
     def try_set_mtime(self, node: Node, mtime_ns: int) -> bool:
         """Like `set_mtime`, for a file that waits for its upload; answers whether it is done. Not a checkpoint."""
         item = node.item
-        if item is None or not item.dirty or self._settings.no_modtime or self._settings.read_only:
+        if item is None or not item.dirty or item.untouched or self._settings.no_modtime or self._settings.read_only:
             return False
         if not self._contents.writeback.hold_back(item):
             return False
@@ -84,6 +84,9 @@ class Metadata:
         return True
 
     def _set_dirty(self, node: Node, item: Item, mtime_ns: int) -> None:
+        if item.lent:
+            self._store.look(item)
+            item.mark(TOUCHED)  # what was written until now sets the time no more
         item.row.mtime_ns = mtime_ns
         self._store.save(item)
         self._contents.upload_later(item)
@@ -95,7 +98,7 @@ class Metadata:
         if self._settings.no_modtime:
             return
         item = node.item
-        if item is not None and item.dirty:
+        if item is not None and item.dirty and not item.untouched:
             await self._contents.writeback.withdraw(item)
             if item.dirty:
                 self._set_dirty(node, item, mtime_ns)
@@ -104,14 +107,14 @@ class Metadata:
             cached = node.item or self._store.get(node.path())
             before = await self._remote.stat(node.path()) if cached is not None and cached.spans else None
             entry = await self._remote.set_mtime(node.path(), mtime_ns)
-            if cached is not None and not cached.dirty and cached.row.base is not None:
+            if cached is not None and (not cached.dirty or cached.untouched) and cached.row.base is not None:
                 self._contents.fetcher.stop(cached)
                 ours = before is None or before.version.matches(cached.row.base)
                 if ours and entry.size == cached.row.base.size:
                     cached.row.base, cached.row.mtime_ns = entry.version, entry.mtime_ns
                     self._store.save(cached)
-                elif self._contents.renew(cached, entry.version) is None:  # somebody else changed it just before
-                    self._contents.detach(node)
+                elif not cached.dirty and self._contents.renew(cached, entry.version) is None:
+                    self._contents.detach(node)  # somebody else changed it just before
             self._tree.touch(node, entry)
             mtime_ns = entry.mtime_ns or mtime_ns
         elif node.item is not None:

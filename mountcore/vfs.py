@@ -350,7 +350,7 @@ class Vfs:
     async def settle(self, node: Node) -> None:
         """Upload this one file now, and return when the remote has it; raises what the remote answered."""
         item = node.item
-        if item is not None and item.dirty and item.row.path is not None:
+        if item is not None and item.dirty and item.row.path is not None and not item.untouched:
             await self.writeback.upload_now(item)
 
     async def hold_upload(self, node: Node, held: bool) -> None:
@@ -373,7 +373,9 @@ class Vfs:
         self.fetcher.stop(item)
         self.writeback.discard(item)
         item.row.dirty = False
-        self.store.rebase(item, node.version)
+        if self._contents.renew(item, node.version) is None:
+            self._contents.detach(node)
+            self.tree.believe(node)
         self.released(node)
         self.changes.node(ChangeKind.CONTENT, node)
 
@@ -394,6 +396,18 @@ class Vfs:
     def released(self, node: Node) -> None:
         """A handle on the node was closed."""
         self._contents.released(node)
+
+    async def lend(self, item: Item) -> bool:
+        """Let somebody write into the file of an acquired item without telling; answers whether that can be."""
+        return await self._contents.lend(item)
+
+    def take_back(self, item: Item) -> None:
+        """One borrower has returned the file."""
+        self._contents.take_back(item)
+
+    def unmark(self, node: Node, item: Item) -> None:
+        """The last one who might have written into a lent file did not."""
+        self._contents.unmark(node, item)
 
     def naming(self, parent: Node, name: str) -> AbstractAsyncContextManager[None]:
         """Be the only one who changes what this name stands for; for :class:`Stage`."""

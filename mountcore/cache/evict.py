@@ -22,6 +22,8 @@ from .store import Store
 log = logging.getLogger(__name__)
 
 BATCH = 256
+ROOMY = 512 << 20
+"""Bytes that must be free on the cache's disk for files to be written past the cache's bookkeeping."""
 RESCUE = 16 << 20
 """Bytes of clean files that are given back when the disk is found to be full."""
 SLICE = 1 << 20
@@ -67,6 +69,11 @@ class Evictor:
     def rescue(self) -> int:
         """The disk is full: give back a good part of what is clean; answers how many bytes."""
         return self.make_room(RESCUE)
+
+    def roomy(self) -> bool:
+        """Whether the disk is far from full."""
+        room = os.statvfs(self._store.directory)
+        return room.f_bavail * room.f_frsize >= ROOMY
 
     def fits(self, count: int) -> bool:
         """Whether ``count`` more bytes may be held, after giving back what that takes."""

@@ -12,6 +12,11 @@ Invariants, each with a test of its name in ``tests/model/test_invariants.py``:
 7. One process owns a cache directory (a lock; the second gets an error that names the first).
 8. A transfer that did not complete is never published under its final name.
 
+A file can be *lent*: somebody (the kernel, for a mount) reads and writes it without telling. Who only reads holds a
+lease. Where it is lent for writing, the item is marked dirty before, stays so until the last borrower has returned it,
+and `look` finds out what was done, by size and modification time: that was set to a time in 1970 before, since two
+writes within one tick of the clock would have the same. It is never lent in part: every byte is here.
+
 All methods run on the trio thread and are not checkpoints: between a test of the spans and the read or
 write that follows, nothing else can happen. Reads and writes of the cache file are inline: a thread hop
 costs 70–100 µs, the call itself 2–200 µs.
@@ -30,13 +35,18 @@ from .index import ItemId, Row
 Data = bytes | bytearray | memoryview
 Generation = NewType("Generation", int)
 
+UNTOUCHED = 1_000_000_000
+"""Modification time of a file, in ns, that was lent while clean and not changed since."""
+TOUCHED = 2_000_000_000
+"""The same for one that may have been changed before that time was set."""
+
 
 @final
 class Item:
     """A cached file. ``row`` is what the index is to know; `Store.save` writes it there."""
 
-    __slots__ = ("_file", "fd", "generation", "handles", "leases", "opens", "promised", "row", "saved",
-                 "streams", "writers")  # fmt: skip
+    __slots__ = ("_file", "fd", "generation", "grown", "handles", "leases", "lent", "marked", "opens", "promised",
+                 "row", "saved", "seen", "streams", "writers")  # fmt: skip
 
     def __init__(self, row: Row, file: str) -> None:
         self.row = row
@@ -53,6 +63,14 @@ class Item:
         """Handles, and among them those that may write."""
         self.leases = 0
         """Handles whose held bytes are used by foreign threads: not one may be given back."""
+        self.lent = 0
+        """Handles through which somebody writes without telling."""
+        self.seen = 0
+        """The file's modification time when it was last looked at, while lent."""
+        self.marked: Generation | None = None
+        """Dirty for no other reason than being lent since this generation."""
+        self.grown = 0
+        """Bytes that `look` found to be held, and the store has not counted yet."""
         self.streams: list[object] = []
         """Downloads into this item; owned by the fetcher, looked at by readers to see whether there are any."""
 
@@ -69,6 +87,8 @@ class Item:
     @property
     def size(self) -> int:
         """Length of the file, held or not."""
+        if self.lent:
+            self.look()
         return self.row.size
 
     @property
@@ -85,6 +105,35 @@ class Item:
     def complete(self) -> bool:
         """Whether every byte is here."""
         return self.row.spans.covers(0, self.row.size)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether it is dirty only because it is, or was, lent, and nothing was written."""
+        if self.lent:
+            self.look()
+        return self.marked is not None and self.marked == self.generation
+
+    # lending
+
+    def mark(self, when: int) -> None:
+        """Set the file's modification time to one of 1970: any other that is found later means a write."""
+        os.utime(self.fd, ns=(time.time_ns(), when))
+        self.seen = when
+
+    def look(self) -> None:
+        """Find out what borrowers did to the file."""
+        facts, row = os.fstat(self.fd), self.row
+        if facts.st_mtime_ns == self.seen and facts.st_size == row.size:
+            return
+        before = row.spans.total
+        self.seen = facts.st_mtime_ns
+        row.size, row.mtime_ns = facts.st_size, facts.st_mtime_ns if facts.st_mtime_ns > TOUCHED else time.time_ns()
+        row.spans.clip(row.size)
+        row.spans.add(Span(0, row.size))
+        self.grown += row.spans.total - before
+        self.generation = Generation(self.generation + 1)
+
+    # use
 
     def acquire(self) -> int:
         """One more user of the cache file; opens it if need be. Every `acquire` has its `release`."""
@@ -113,7 +162,7 @@ class Item:
 
     def read(self, offset: int, length: int) -> bytes | None:
         """The bytes, short only at the end of the file; None if some of them are not here."""
-        stop = min(offset + length, self.row.size)
+        stop = min(offset + length, self.size)
         if offset >= stop:
             return b""
         if not self.row.spans.covers(offset, stop):
@@ -150,6 +199,8 @@ class Item:
         length = len(view)
         if not length:
             return 0
+        if self.lent:
+            self.look()
         self._pwrite(view, offset)
         if offset > row.size:
             row.spans.add(Span(row.size, offset))

@@ -144,7 +144,9 @@ def _recover(store: Store) -> None:
         log.info("the machine stopped without warning: %d clean cached files are forgotten", len(clean))
     rows, unreadable = index.dirty()
     for row in rows:
-        store.adopt(row)
+        item = store.adopt(row)
+        if store.unclean_stop and not store.power_lost:
+            store.sever_left(item)
         if store.power_lost and row.promise < 2:
             log.warning("%s may have lost its last bytes when the machine stopped; it is uploaded as it is", row.path)
     for ident in unreadable:
@@ -157,6 +159,8 @@ def _recover(store: Store) -> None:
 def _rescue_orphans(store: Store) -> None:
     """Data files that the index does not know: set aside, since nobody knows what they hold."""
     for path in (store.directory / "data").glob("*/*"):
+        if path.suffix == ".copy":
+            path.unlink()
         if not path.name.isdigit() or store.index.exists(ItemId(int(path.name))):
             continue
         if path.stat().st_blocks == 0:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import os
 import sqlite3
@@ -27,7 +28,8 @@ from ..errors import NoSpace
 from ..remotes.protocol import Version
 from ..spans import Span
 from .index import Index, ItemId, Row, Unreadable
-from .item import Data, Item
+from .item import TOUCHED, UNTOUCHED, Data, Item
+from .lending import sever, tells_of_writes
 
 log = logging.getLogger(__name__)
 
@@ -178,6 +180,64 @@ class Store:
         if self._by_path.get(item.path) is item:
             del self._by_path[item.path]
 
+    # lending
+
+    def lend(self, item: Item) -> None:
+        """Somebody is going to write into an acquired, complete item without telling: the index knows before."""
+        if not item.lent:
+            clean = not item.dirty
+            item.mark(UNTOUCHED if clean else TOUCHED)
+            if clean:
+                self.mark_dirty(item)
+                item.marked = item.generation
+        item.lent += 1
+
+    def take_back(self, item: Item) -> None:
+        """One borrower less; what he wrote is counted."""
+        self.look(item)
+        item.lent -= 1
+
+    def look(self, item: Item) -> None:
+        """Find out what borrowers wrote, if there are any."""
+        if item.lent:
+            item.look()
+            self.held += item.grown
+            item.grown = 0
+
+    def unmark(self, item: Item) -> None:
+        """It was dirty because it was lent, and nobody wrote: clean again."""
+        item.row.dirty, item.row.promise, item.marked = False, 0, None
+        self.save(item)
+
+    def left_untouched(self, item: Item) -> bool:
+        """Whether a former process that was killed had lent the file and nobody wrote into it."""
+        if self.power_lost or item.row.base is None or not item.complete:
+            return False
+        facts = os.stat(self._file(item.id))
+        return facts.st_mtime_ns == UNTOUCHED and facts.st_size == item.row.size
+
+    def sever(self, item: Item) -> None:
+        """Give an acquired item a file of its own if somebody outside still has it open. Blocking; in a thread.
+
+        A borrower cannot be made to return what he has when the mount has ended, or was killed.
+        """
+        sever(item.fd, self._file(item.id))
+
+    def sever_left(self, item: Item) -> None:
+        """`sever` what a former process, which was killed, had lent. Blocking."""
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(self._file(item.id), os.O_RDWR | os.O_CLOEXEC)
+            try:
+                if sever(descriptor, self._file(item.id)):
+                    log.warning("%s is still open through the mount that was killed; a copy is used here", item.path)
+            finally:
+                os.close(descriptor)
+
+    @functools.cached_property
+    def can_lend(self) -> bool:
+        """Whether the disk tells of every write by the modification time (tmpfs does not of mapped pages)."""
+        return tells_of_writes(str(self.directory / ".lent"))
+
     # changes
 
     def save(self, item: Item) -> None:
@@ -189,6 +249,7 @@ class Store:
         """Before the first local byte: the index says that there is something to upload."""
         if not item.dirty:
             self._idle.pop(item.id, None)
+            item.marked = None
             item.row.dirty = True
             item.row.promise = 0
             try:
@@ -205,8 +266,9 @@ class Store:
             item.promised = item.generation
 
     def settle(self, item: Item, stored: Version) -> None:
-        """The remote has exactly what is here: clean."""
-        item.row.dirty = False
+        """The remote has exactly what is here: clean, unless it is lent and so may change without our being told."""
+        item.row.dirty = item.lent > 0
+        item.marked = item.generation if item.lent else None
         item.row.promise = 0
         item.row.base = stored
         item.row.attempt = None
@@ -232,6 +294,7 @@ class Store:
 
     def truncate(self, item: Item, size: int) -> None:
         """Change the length of a dirty item: a shorter claim is saved before the bytes go."""
+        self.look(item)
         before = item.spans.total
         if size < item.size:
             item.cut(size)
@@ -242,6 +305,7 @@ class Store:
 
     def write(self, item: Item, offset: int, data: Data) -> int:
         """Write local bytes into a dirty item."""
+        self.look(item)
         if self.index.starved and not self.index.make_reserve():
             raise NoSpace(item.path, "the disk of the cache is full")
         spans = item.row.spans

@@ -44,7 +44,7 @@ from ..settings import CacheSettings
 from . import verify
 from .fetch import Fetcher
 from .index import ItemId
-from .item import Generation, Item
+from .item import TOUCHED, Generation, Item
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 MAX_DELAY = 300.0
 LOOK_AGAIN = 0.5
 MIN_DELAY = 1.0
+FREEZES = 3
+"""Times that a file which is lent and written is looked at for a moment of rest before it is uploaded."""
 
 
 @final
@@ -281,7 +283,7 @@ class WriteBack:
                 tries=task.item.row.tries, error=task.item.row.error,
             )
             for task in self._tasks.values()
-            if task.item.row.path is not None
+            if task.item.row.path is not None and not task.item.untouched
         )  # fmt: skip
 
     async def changed(self) -> None:
@@ -369,10 +371,10 @@ class WriteBack:
         await self._fetcher.ensure(item, 0, item.size, must=True)
         if item.row.attempt is not None:
             await self._recall(item)
-        generation: Generation = item.generation
+        generation = await self._freeze(item)
         expect: Expect = ABSENT if item.row.base is None else item.row.base
         task.snapshot = Snapshot(item)
-        item.row.attempt = Version(item.size, item.row.mtime_ns, self._remote.caps.mtime_resolution_ns)
+        item.row.attempt = Version(task.snapshot.size, item.row.mtime_ns, self._remote.caps.mtime_resolution_ns)
         self._store.save(item)
         try:
             stored = await self._put(item, task.snapshot, expect)
@@ -381,12 +383,25 @@ class WriteBack:
             stored = await self._put(item, task.snapshot, expect)
         self._counters.uploaded_files += 1
         self._counters.uploaded_bytes += task.snapshot.size
+        self._store.look(item)
         if item.generation == generation:
             self._store.settle(item, stored.version)
         else:  # withdrawn too late: the remote has the older content, which is what we now replace
             item.row.base, item.row.attempt = stored.version, None
             self._store.save(item)
         self._on_stored(item, stored)
+
+    async def _freeze(self, item: Item) -> Generation:
+        """Which content is about to be uploaded. Of a file that is lent, every later write shows: pages that a
+        borrower has mapped are protected anew when they are written out, so that the next store into them does."""
+        for _ in range(FREEZES if item.lent else 0):
+            item.mark(TOUCHED)
+            await trio.to_thread.run_sync(os.fdatasync, item.fd)
+            generation = item.generation
+            self._store.look(item)
+            if item.generation == generation:
+                return generation
+        return Generation(-1) if item.lent else item.generation  # written without a pause: not clean, whatever comes
 
     async def _put(self, item: Item, snapshot: Snapshot, expect: Expect) -> Entry:
         def stored(entry: Entry) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ftp.serving import serving
-from fuse.mounting import mounted, need_fuse
+from fuse.mounting import mounted, need_fuse, spoken
 from model.live import live_core
 from model.storage import Content, content_of_folder, content_of_remote
 
@@ -48,10 +48,21 @@ def vfs_over_a_folder(stack: ExitStack, place: Path) -> Door:
 
 def mount_over_a_folder(stack: ExitStack, place: Path) -> Door:
     """The kernel between the test and the core; uploads follow shortly after each close."""
+    return _mount(stack, place, "pyfuse3")
+
+
+def passthrough_over_a_folder(stack: ExitStack, place: Path) -> Door:
+    """The same, with the kernel reading and writing cache files itself."""
+    return _mount(stack, place, "passthrough")
+
+
+def _mount(stack: ExitStack, place: Path, session: str) -> Door:
     need_fuse()
     (place / "store").mkdir()
     settings = VfsSettings(cache=CacheSettings(directory=place / "cache", write_back=0.05))
-    mount = stack.enter_context(mounted(open_remote("local", {}, str(place / "store")), place, settings))
+    mount = stack.enter_context(
+        mounted(open_remote("local", {}, str(place / "store")), place, settings, spoken(session))
+    )
 
     def drain() -> None:
         left = mount.run(mount.vfs.drain)
@@ -91,6 +102,7 @@ DOORS: dict[str, tuple[frozenset[Ability], Callable[[ExitStack, Path], Door]]] =
     "vfs-memory": (VfsDoor.lacks, vfs_over_memory),
     "vfs-folder": (VfsDoor.lacks, vfs_over_a_folder),
     "fuse-folder": (MountDoor.lacks, mount_over_a_folder),
+    "passthrough-folder": (MountDoor.lacks, passthrough_over_a_folder),
     "ftp-folder": (FtpDoor.lacks, ftp_over_a_folder),
 }
 

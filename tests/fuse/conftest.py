@@ -10,7 +10,7 @@ import pytest
 
 from mountcore.remotes.registry import open_remote
 
-from .mounting import SESSIONS, Mount, mounted
+from .mounting import SESSIONS, Mount, mounted, spoken
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,7 +41,7 @@ def mount_here(tmp_path: Path, store: Path, session: str) -> Iterator[Callable[.
     with ExitStack() as stack:
 
         def mount(settings: object = None, **options: str) -> Mount:
-            texts = {"fuse-session": session, **{name.replace("_", "-"): value for name, value in options.items()}}
+            texts = {**spoken(session), **{name.replace("_", "-"): value for name, value in options.items()}}
             return stack.enter_context(mounted(open_remote("local", {}, str(store)), tmp_path, settings, texts))
 
         yield mount

@@ -33,7 +33,15 @@ from mountcore.settings import CacheSettings, VfsSettings
 from mountcore.vfs import Vfs
 
 T = TypeVar("T")
-SESSIONS = ("pyfuse3", "direct")
+SESSIONS = ("pyfuse3", "direct", "passthrough")
+"""Ways to talk to the kernel; the last is the direct session with the kernel reading and writing cache files itself."""
+
+
+def spoken(session: str) -> dict[str, str]:
+    """The options that choose one of :data:`SESSIONS`."""
+    if session == "pyfuse3":
+        return {"fuse-session": session}
+    return {"fuse-session": "direct", "passthrough": "auto" if session == "passthrough" else "off"}
 
 
 def need_fuse() -> None:

@@ -35,7 +35,7 @@ def test_a_mount_that_is_in_use_ends_and_leaves_no_dead_mount_point(mount: Mount
         assert mounted_at(str(mount.path)) is None
         assert os.listdir(mount.path) == []
         with pytest.raises(OSError, match=r"not connected|aborted"):
-            os.fstat(file)
+            os.fsync(file)
     finally:
         with contextlib.suppress(OSError):  # close(2) tells that nobody answers any more, and closes
             os.close(file)

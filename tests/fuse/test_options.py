@@ -13,7 +13,7 @@ import trio
 
 from mountcore.remotes.protocol import ANYTHING
 
-from .mounting import Mount, mounted
+from .mounting import Mount, mounted, spoken
 from .slow import Slow
 from .test_waiting import Bytes
 
@@ -26,7 +26,7 @@ def test_a_request_that_takes_too_long_times_out(tmp_path: Path, session: str) -
         await remote.inner.put("other", Bytes(b"y" * 1000), expect=ANYTHING, mtime_ns=None)
 
     trio.run(fill)
-    with mounted(remote, tmp_path, options={"fuse-session": session, "daemon-timeout": "300ms"}) as mount:
+    with mounted(remote, tmp_path, options={**spoken(session), "daemon-timeout": "300ms"}) as mount:
         stuck = remote.stuck["stuck"] = trio.Event()
         with pytest.raises(OSError, match="timed out") as caught:
             (mount.path / "stuck").read_bytes()
@@ -38,7 +38,7 @@ def test_a_request_that_takes_too_long_times_out(tmp_path: Path, session: str) -
 
 def test_debug_fuse_says_every_request(mount_here: Callable[..., Mount], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "fuse_frontend.trace")
-    mount = mount_here(debug_fuse="true")
+    mount = mount_here(debug_fuse="true", passthrough="off")
     (mount.path / "a file").write_bytes(b"content")
     with pytest.raises(FileNotFoundError):
         os.stat(mount.path / "no such")

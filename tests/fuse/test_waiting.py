@@ -18,7 +18,7 @@ import trio
 from mountcore.remotes.protocol import ANYTHING
 from mountcore.settings import CacheSettings, ReadSettings, VfsSettings
 
-from .mounting import Mount, mounted
+from .mounting import Mount, mounted, spoken
 from .slow import Slow
 
 
@@ -46,7 +46,7 @@ def slow(tmp_path: Path, session: str) -> Iterator[tuple[Mount, Slow]]:
 
     trio.run(fill)
     settings = VfsSettings(cache=CacheSettings(directory=tmp_path / "cache"), read=ReadSettings(timeout=30))
-    with mounted(remote, tmp_path, settings, {"fuse-session": session}) as mount:  # type: ignore[arg-type]
+    with mounted(remote, tmp_path, settings, spoken(session)) as mount:  # type: ignore[arg-type]
         remote.stuck["stuck"] = trio.Event()
         try:
             yield mount, remote
