@@ -111,6 +111,18 @@ class ViewHandle:
     async def lease(self, offset: int, length: int) -> int:
         raise Unsupported(self.node.path(), "this file is not in the cache")
 
+    def try_lend(self) -> bool:
+        return False
+
+    async def lend(self) -> bool:
+        return False
+
+    def wrote(self) -> bool:
+        return False
+
+    async def sever(self) -> None:
+        """Nothing is lent."""
+
     def try_write(self, offset: int, data: Data) -> int | None:
         return None
 
