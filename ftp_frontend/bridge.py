@@ -56,18 +56,25 @@ class Bridge:
 
     def call(self, operation: Callable[..., Awaitable[T]], *args: object) -> T:
         """Run the operation and wait for it; blocks this thread only. Raises what it raises."""
-        result: T = self._portal.call(self._waited, operation, *args)
+        result: T = self._portal.call(self._waited, trio.CancelScope(), operation, *args)
         return result
 
-    def attempt(self, at_once: Callable[..., T | None], operation: Callable[..., Awaitable[T]], *args: object) -> T:
-        """`call`, but the plain function ``at_once`` is tried first; it answers None where it would have to wait.
+    def at_once(self, function: Callable[..., T | None], *args: object) -> T | None:
+        """Run a plain function on the trio thread and wait for it; None as well where the server stops.
 
-        A trip of this kind costs half of the other: no task is made for it.
+        Such a trip costs half of the other kind: no task is made for it. For answers that may be known already.
         """
         answer: queue.SimpleQueue[outcome.Outcome[T | None]] = queue.SimpleQueue()
-        self._portal.token.run_sync_soon(self._try, answer, at_once, args)
-        found = answer.get().unwrap()
-        return self.call(operation, *args) if found is None else found
+        self._portal.token.run_sync_soon(self._run_at_once, answer, function, args)
+        return answer.get().unwrap()
+
+    def begin(
+        self, operation: Callable[..., Awaitable[T]], *args: object, done: Callable[[outcome.Outcome[T]], None]
+    ) -> Asked:
+        """Like `post`, for somebody who waits: given up when the server stops."""
+        asked = Asked(self._portal.token)
+        self._portal.post(self._waited, asked.scope, operation, *args, done=done)
+        return asked
 
     def post(
         self, operation: Callable[..., Awaitable[T]], *args: object, done: Callable[[outcome.Outcome[T]], None]
@@ -79,19 +86,18 @@ class Bridge:
 
     # the trio thread
 
-    def _try(
+    def _run_at_once(
         self,
         answer: queue.SimpleQueue[outcome.Outcome[T | None]],
-        at_once: Callable[..., T | None],
+        function: Callable[..., T | None],
         args: tuple[object, ...],
     ) -> None:
         if self._stopping or self._closed:
             answer.put(outcome.Value(None))
             return
-        answer.put(outcome.capture(self._context.run, at_once, *args))
+        answer.put(outcome.capture(self._context.run, function, *args))
 
-    async def _waited(self, operation: Callable[..., Awaitable[T]], *args: object) -> T:
-        scope = trio.CancelScope()
+    async def _waited(self, scope: trio.CancelScope, operation: Callable[..., Awaitable[T]], *args: object) -> T:
         self._waited_for.add(scope)
         if self._stopping:
             scope.cancel()

@@ -16,7 +16,7 @@ from typing import Protocol
 from .commands import DEFAULT_FACTS, FACTS, TLS_COMMANDS
 from .file_commands import FileCommands
 from .filesystem import STEP
-from .handler import Answer
+from .handler import Answer, Gone
 from .library import FTPHandler
 from .settings import TlsMode
 from .transfer import PIECE
@@ -112,6 +112,10 @@ class Commands(FileCommands):
                     position += len(data)
                     continue
                 present = min(end, self.call(opened.handle.lease, position, STEP))
+                if self.ioloop.attend():
+                    raise Answer("426 Given up.")
+                if self._closed:
+                    raise Gone
                 while position < present:
                     data = os.pread(fd, min(PIECE, present - position), position)
                     yield data

@@ -40,7 +40,7 @@ class FileCommands(SessionCommands):
     # listings
 
     def _details(self, entries: Sequence[Entry]) -> Sequence[Found]:
-        return self.call(self.storage.details, entries)
+        return self.ioloop.call_in_turn(self.storage.details, entries)
 
     def _entries(self, argument: str) -> tuple[str, list[Entry] | None, Found | None]:
         """What a listing command names: letters of options, the entries of a directory (or of a pattern), or one file.

@@ -10,13 +10,16 @@ resolved in the text before the core sees it, and a symbolic link leads only to 
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from mountcore.errors import Exists, InvalidName, IsDirectory, NotDirectory, NotFound, StorageError, Unsupported
+import trio
+
+from mountcore.errors import Exists, InvalidName, IsDirectory, NotDirectory, NotFound, Unsupported
 from mountcore.remotes.protocol import Kind
 from mountcore.stage import Publish, Stage, Syncing
 from mountcore.vfs import Attributes, Handle, Node, OpenFlags, Vfs
@@ -27,6 +30,8 @@ from .settings import Acknowledge
 
 LINKS = 20
 """Symbolic links that are followed for one path; more are taken for a loop."""
+LINK_PATIENCE = 2.0
+"""Seconds that a listing waits for what a link leads to; then it is shown as a link."""
 STEP = 8 << 20
 """Bytes of an upload between two reports to the core."""
 BATCH = 256
@@ -172,10 +177,9 @@ class Storage:
     async def _found(self, name: str, node: Node) -> Found:
         if node.kind is not Kind.SYMLINK:
             return Found(name, self.vfs.attributes(node))
-        try:
+        leads_to = node
+        with contextlib.suppress(OSError), trio.move_on_after(LINK_PATIENCE):
             leads_to = await self.resolve(node.path())
-        except (StorageError, OSError):
-            leads_to = node
         return Found(name, self.vfs.attributes(leads_to), node.target)
 
     # reading

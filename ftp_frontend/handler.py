@@ -5,8 +5,9 @@ Used by the server, which runs each session in a thread and loop of its own. The
 :mod:`.extra_commands`; they answer by `respond`, or by raising: `Answer` with a reply, or an error of the
 core, which becomes one.
 
-While a password is being looked at, or an upload being committed, only NOOP and STAT are carried out; whatever
-else arrives waits until that reply was sent, so that replies come in the order of the commands.
+While a password is being looked at, an upload being committed, or a storage that is slow asked for something, only
+NOOP and STAT are carried out, and ABOR gives up what is waited for; whatever else arrives waits until that reply was
+sent, so that replies come in the order of the commands.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 
 from . import commands
 from .auth import Account, Seat
-from .filesystem import FileSystem, Storage
+from .filesystem import FileSystem, Opened, Staged, Storage
 from .library import FTPHandler
 from .loop import SessionLoop
 from .ports import plain_address
@@ -41,6 +42,10 @@ _TELNET = re.compile(rb"\xff(?:(\xff)|[\xfb-\xfe].?|[\xf0-\xfa])?", re.DOTALL)
 
 class Answer(Exception):
     """Ends a command with this reply."""
+
+
+class Gone(Exception):
+    """The session ended while a command waited."""
 
 
 class Handler(Secured, FTPHandler):  # type: ignore[misc]
@@ -83,6 +88,7 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
         self.data_timeout = 300.0
         self.passive_range: tuple[int, int] | None = None
         self._deferred: collections.deque[tuple[str, str, str]] = collections.deque()
+        self._resuming = self._given_up = False
         self.judging = False
         """A password is being looked at."""
         self._overlong = False
@@ -103,12 +109,21 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
         return self._buffer
 
     def call(self, operation: Callable[..., Awaitable[T]], *args: object) -> T:
-        """Run a core operation and wait; only this session waits."""
-        return self.ioloop.call(operation, *args)
+        """Run a core operation and wait; only this command waits. Raises Gone if the client does not any more."""
+        return self._still_here(self.ioloop.call(operation, *args))
 
     def attempt(self, at_once: Callable[..., T | None], operation: Callable[..., Awaitable[T]], *args: object) -> T:
         """`call`, where a plain function may have the answer at once."""
-        return self.ioloop.attempt(at_once, operation, *args)
+        return self._still_here(self.ioloop.attempt(at_once, operation, *args))
+
+    def _still_here(self, result: T) -> T:
+        if not self._closed:
+            return result
+        if isinstance(result, Opened):
+            self.ioloop.ask(result.handle.close, then=lambda done: None)
+        elif isinstance(result, Staged):
+            self.ioloop.ask(result.stage.discard, then=lambda done: None)
+        raise Gone
 
     # from bytes to commands
 
@@ -160,7 +175,9 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
         super(FTPHandler, self).push(data.encode("utf-8", "surrogateescape"))
 
     def pre_process_command(self, line: str, cmd: str, arg: str) -> None:
-        if self.busy and cmd not in commands.MEANWHILE:
+        if self.busy and (cmd not in commands.MEANWHILE or arg):
+            if cmd.endswith("ABOR") and self.ioloop.give_up():
+                self._given_up = True
             if len(self._deferred) < DEFERRED_LIMIT:
                 self._deferred.append((line, cmd, arg))
             else:
@@ -172,12 +189,20 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
     @property
     def busy(self) -> bool:
         """Whether the reply to an earlier command has to come first."""
-        return self.judging or (self.data_channel is not None and self.data_channel.settling)
+        return (
+            self.judging or bool(self.ioloop.waiting) or (self.data_channel is not None and self.data_channel.settling)
+        )
 
     def resume(self) -> None:
         """What was waited for has ended: a login, or a transfer."""
-        while self._deferred and not self._closed and not self.busy:
-            self._carry_out(*self._deferred.popleft())
+        if self._resuming:
+            return
+        self._resuming = True
+        try:
+            while self._deferred and not self._closed and not self.busy:
+                self._carry_out(*self._deferred.popleft())
+        finally:
+            self._resuming = False
 
     def _carry_out(self, line: str, cmd: str, arg: str) -> None:
         if any(c in line for c in "\r\n\0"):
@@ -225,12 +250,17 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
         except Answer as answer:
             self.respond(str(answer))
         except OSError as problem:
-            self.respond(refusal(problem))
+            self.respond("426 Given up: ABOR." if self._given_up else refusal(problem))
         except UnicodeError:
             self.respond("553 The name cannot be stored.")
+        except Gone:
+            return
         if self._last_response and not self._closed:
             shown = "***" if cmd in commands.SECRET else (args[0] if args else "")
             self.log_cmd(cmd, shown, int(self._last_response[:3]), self._last_response[4:])
+        if self._deferred and not self.ioloop.waiting:
+            self._given_up = False
+            self.resume()
 
     # replies and logs
 
@@ -290,11 +320,15 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
         if self.handshaking:
             self.close()
             return
+        if self.ioloop.waiting:  # the client waits for us
+            self._idler = self.ioloop.call_later(self.timeout, self.handle_timeout, _errback=self.handle_error)
+            return
         super().handle_timeout()
 
     def close(self) -> None:
         if self._closed:
             return
+        self.ioloop.give_up()
         channel = self.data_channel
         if channel is not None and channel.active:
             channel.lost_control()

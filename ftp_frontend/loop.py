@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import logging
 import os
+import queue
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, final
@@ -24,6 +25,24 @@ from .library import Epoll
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+IMPATIENT = 0.05
+"""Seconds that a session does nothing but wait; most answers come in a hundredth of that."""
+
+
+def _nothing() -> None:
+    """Wakes the loop, and that is all."""
+
+
+@final
+class Turn:
+    """Long work in the session's own thread, seen from a command that comes in between."""
+
+    given_up = False
+
+    def give_up(self) -> None:
+        """It ends at its next step."""
+        self.given_up = True
 
 
 @final
@@ -67,6 +86,8 @@ class SessionLoop(Epoll):  # type: ignore[misc]
         self._wake_fd: int = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._owed = 0
         self._stopping = False
+        self.waiting: list[Asked | Turn] = []
+        """What commands wait for that are not done yet; more than one only where one was heard during another."""
         self.register(self._wake_fd, _Waker(self._wake_fd, self._run_calls), self.READ)
 
     def call_soon(self, function: Callable[..., None], *args: Any) -> None:
@@ -77,12 +98,60 @@ class SessionLoop(Epoll):  # type: ignore[misc]
                 os.eventfd_write(self._wake_fd, 1)
 
     def call(self, operation: Callable[..., Awaitable[T]], *args: object) -> T:
-        """Run a core operation and wait for it; the session does nothing else meanwhile."""
+        """Run a core operation and wait for it.
+
+        Where it takes longer, the session's sockets are served meanwhile: its transfer goes on, and what is said on
+        its control connection is heard (the session sees in ``waiting`` that a command is not done yet).
+        """
+        answer: queue.SimpleQueue[outcome.Outcome[T]] = queue.SimpleQueue()
+
+        def done(result: outcome.Outcome[T]) -> None:
+            answer.put(result)
+            if self.waiting:
+                self.call_soon(_nothing)
+
+        asked = self._bridge.begin(operation, *args, done=done)
+        try:
+            return answer.get(timeout=IMPATIENT).unwrap()
+        except queue.Empty:
+            pass
+        self.waiting.append(asked)
+        try:
+            timeout = self.sched.poll()
+            while answer.empty() and not self._stopping:
+                self.poll(timeout)
+                timeout = self.sched.poll()
+        finally:
+            self.waiting.pop()
+        if self._stopping:
+            asked.give_up()
+        return answer.get().unwrap()
+
+    def call_in_turn(self, operation: Callable[..., Awaitable[T]], *args: object) -> T:
+        """`call`, where nothing else of the session may run before the answer is there; for short ones."""
         return self._bridge.call(operation, *args)
 
     def attempt(self, at_once: Callable[..., T | None], operation: Callable[..., Awaitable[T]], *args: object) -> T:
-        """`call`, where a plain function may have the answer at once; see `Bridge.attempt`."""
-        return self._bridge.attempt(at_once, operation, *args)
+        """`call`, where a plain function may have the answer at once, or says None."""
+        found = self._bridge.at_once(at_once, *args)
+        return self.call(operation, *args) if found is None else found
+
+    def attend(self) -> bool:
+        """Between two pieces of long work in this thread: hear what is said; answers whether it is to be given up."""
+        turn = Turn()
+        self.waiting.append(turn)
+        try:
+            self.sched.poll()
+            self.poll(0)
+        finally:
+            self.waiting.pop()
+        return turn.given_up or self._stopping
+
+    def give_up(self) -> bool:
+        """Cancel what commands wait for; answers whether there was anything. They end with an error."""
+        for asked in self.waiting:
+            asked.give_up()
+        return bool(self.waiting)
 
     def ask(
         self,
