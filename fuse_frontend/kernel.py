@@ -47,8 +47,11 @@ class Op(enum.IntEnum):
     INTERRUPT = 36
     DESTROY = 38
     BATCH_FORGET = 42
+    FALLOCATE = 43
     READDIRPLUS = 44
     RENAME2 = 45
+    LSEEK = 46
+    COPY_FILE_RANGE = 47
 
 
 class Init(enum.IntFlag):
@@ -122,6 +125,12 @@ SETATTR_IN = struct.Struct("<IIQQQqqqIIIIIIII")
 MKNOD_IN = struct.Struct("<IIII")
 MKDIR_IN = struct.Struct("<II")
 RENAME_IN = struct.Struct("<Q")
+LINK_IN = struct.Struct("<Q")
+FALLOCATE_IN = struct.Struct("<QQQII")
+LSEEK_IN = struct.Struct("<QQII")
+LSEEK_OUT = struct.Struct("<Q")
+COPY_IN = struct.Struct("<QQQQQQQ")
+"""handle and offset to read from; node, handle and offset to write to; length, flags"""
 RENAME2_IN = struct.Struct("<QII")
 FORGET_IN = struct.Struct("<Q")
 BATCH_FORGET_IN = struct.Struct("<II")
@@ -144,7 +153,7 @@ DIRENT_KINDS = {Kind.FILE: 8, Kind.DIRECTORY: 4, Kind.SYMLINK: 10}
 """``d_type`` of readdir(3)."""
 AFTER_OPEN = frozenset(
     {Op.INIT, Op.READ, Op.WRITE, Op.FLUSH, Op.RELEASE, Op.FSYNC, Op.READDIR, Op.READDIRPLUS, Op.RELEASEDIR,
-     Op.FSYNCDIR, Op.DESTROY}
+     Op.FSYNCDIR, Op.DESTROY, Op.FALLOCATE, Op.LSEEK, Op.COPY_FILE_RANGE}
 )  # fmt: skip
 """Requests that carry no new claim of who asks: whoever opened was let in (as libfuse's allow_root has it)."""
 

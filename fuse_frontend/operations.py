@@ -7,6 +7,7 @@ thread; those that can wait are ``async``.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from mountcore.errors import InvalidName, IsDirectory, NotDirectory, Stale, Unsupported
+from mountcore.errors import Denied, InvalidName, IsDirectory, NotDirectory, Stale, Unsupported
 from mountcore.remotes.protocol import Kind
 from mountcore.vfs import Attributes, Handle, Node, OpenFlags, StatFs, Vfs
 
@@ -24,7 +25,12 @@ from .xattrs import Xattrs
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
+KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
+"""Of fallocate(2)."""
+COPY_PIECE, COPY_MOST = 1 << 20, 256 << 20
 PAGE = 4096
+Caller = tuple[int, int] | None
+"""Who asks: user and group; None: whoever we are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class Operations:
         self.stale_content: Callable[[int], None] = lambda inode: None
         """Told of a file of which the kernel's pages are wrong, though it was the kernel that changed it."""
         self._writeback = writeback
+        self._self = (os.geteuid(), os.getegid())
         self._folds = vfs.settings.tree.normalize or vfs.settings.tree.case_insensitive
         self._folds_ascii = vfs.settings.tree.case_insensitive
         self._directories: dict[int, tuple[Node, Sequence[Node]]] = {}
@@ -107,14 +114,27 @@ class Operations:
         except Unsupported as problem:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM)) from problem
 
-    async def mkdir(self, parent: int, name: str, mode: int) -> Node:
-        """Make a directory."""
-        return await self._with_mode(await self.vfs.mkdir(self.inodes[parent], name), mode)
+    async def link(self, inode: int, parent: int, name: str) -> Node:
+        """EPERM, as link(2) has it where there are no hard links.
 
-    async def _with_mode(self, node: Node, mode: int) -> Node:
-        """A new node has the caller's mode where the remote keeps modes, else the mount's."""
-        mode = stat.S_IMODE(mode)
-        if self.vfs.remote.caps.modes and stat.S_IMODE(self.vfs.attributes(node).mode) != mode:
+        Storage that has them would part the two names at the next upload, which replaces a file as a whole, and
+        programs believe that equal inode numbers are equal content: git compares them, tar and rsync store one.
+        """
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    async def mkdir(self, parent: int, name: str, mode: int, caller: Caller = None) -> Node:
+        """Make a directory."""
+        return await self._as_made(await self.vfs.mkdir(self.inodes[parent], name), mode, caller)
+
+    async def _as_made(self, node: Node, mode: int, caller: Caller) -> Node:
+        """A new node has the caller's mode and is his where the remote keeps that, else the mount's."""
+        caps, mode = self.vfs.remote.caps, stat.S_IMODE(mode)
+        if caps.owners and caller is not None and caller != self._self:
+            above = self.vfs.attributes(node.parent) if node.parent is not None else None
+            inherits = above is not None and bool(above.mode & stat.S_ISGID)  # inode(7), set-group-ID bit
+            with contextlib.suppress(Denied):  # only root gives files away
+                await self.vfs.set_owner(node, caller[0], None if inherits else caller[1])
+        if caps.modes and stat.S_IMODE(self.vfs.attributes(node).mode) != mode:
             await self.vfs.set_mode(node, mode)
         return node
 
@@ -232,12 +252,12 @@ class Operations:
         self._distrusted.discard(inode)
         return Opened(self._keep(self.vfs.open_now(node, self._flags(flags)), flags), keep_cache=trusted)
 
-    async def create(self, parent: int, name: str, flags: int, mode: int) -> tuple[Opened, Node]:
+    async def create(self, parent: int, name: str, flags: int, mode: int, caller: Caller = None) -> tuple[Opened, Node]:
         """Make and open a file."""
         handle = await self.vfs.create(self.inodes[parent], name, self._flags(flags), exclusive=bool(flags & os.O_EXCL))
         if handle.node.version is None:  # it was made just now, or by somebody who is as new
             try:
-                await self._with_mode(handle.node, mode)
+                await self._as_made(handle.node, mode, caller)
             except BaseException:
                 await handle.close()
                 raise
@@ -245,7 +265,7 @@ class Operations:
         self._made.add(number)
         return Opened(number, keep_cache=False), handle.node
 
-    async def mknod(self, parent: int, name: str, mode: int) -> Node:
+    async def mknod(self, parent: int, name: str, mode: int, caller: Caller = None) -> Node:
         """Make an empty regular file; nothing else has a meaning on a remote."""
         if stat.S_IFMT(mode) and not stat.S_ISREG(mode):
             raise Unsupported(name, "only regular files can be made here")
@@ -254,7 +274,7 @@ class Operations:
             await handle.flush()
         finally:
             await handle.close()
-        return await self._with_mode(handle.node, mode)
+        return await self._as_made(handle.node, mode, caller)
 
     def try_write(self, number: int, offset: int, data: bytes | memoryview) -> int | None:
         """Write at once; None when something has to be waited for, or decided: use `write`."""
@@ -283,6 +303,40 @@ class Operations:
         if number not in self._beside:
             self._beside[number] = await self.vfs.open(handle.node, OpenFlags.WRITE)
         return self._beside[number]
+
+    async def fallocate(self, number: int, mode: int, offset: int, length: int) -> None:
+        """fallocate(2), as far as a file has a meaning for it: room at its end, holes and zeros within it.
+
+        Room beyond the end without a new size is nothing that storage of whole files keeps: EOPNOTSUPP.
+        """
+        handle = self.handles[number]
+        self._wrote.add(number)
+        match mode:
+            case 0:
+                await handle.allocate(offset, length)
+            case _ if mode in (PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE, ZERO_RANGE | KEEP_SIZE):
+                stop = offset + length
+                if mode & KEEP_SIZE:
+                    stop = min(stop, handle.size)
+                await handle.zero(offset, stop - offset)
+            case _:
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    def lseek(self, number: int, offset: int, whence: int) -> int:
+        """lseek(2) with SEEK_DATA or SEEK_HOLE: what is not in the cache counts as data."""
+        return self.handles[number].seek(offset, whence)
+
+    async def copy_range(self, origin: int, start: int, target: int, offset: int, length: int) -> int:
+        """copy_file_range(2): through the cache, without the kernel in between; answers how much was copied."""
+        source, sink = self.handles[origin], self.handles[target]
+        self._wrote.add(target)
+        copied, length = 0, min(length, COPY_MOST, max(0, source.size - start))
+        while copied < length:
+            data = await source.read(start + copied, min(COPY_PIECE, length - copied))
+            if not data:
+                break
+            copied += await sink.write(offset + copied, data)
+        return copied
 
     async def flush(self, number: int) -> None:
         """One descriptor of an open file is closed."""

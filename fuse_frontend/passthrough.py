@@ -57,7 +57,8 @@ class Passthrough:
     def hopeless(self, inode: int, flags: int) -> bool:
         """Whether an open cannot be by the backing file, whatever the cache holds: it need not be lent."""
         mode = self._modes.get(inode)
-        return not self.on or bool(flags & os.O_DIRECT) or (mode is not None and mode.cached > 0)
+        # a write that is to be synced (O_SYNC has O_DSYNC in it) has to be in the journal, too
+        return not self.on or bool(flags & (os.O_DIRECT | os.O_DSYNC)) or (mode is not None and mode.cached > 0)
 
     def opened(self, number: int, inode: int, handle: Handle, *, lent: bool) -> tuple[int, int]:
         """Flags for the kernel, and the number of the backing file. The reply is sent before anything else happens."""

@@ -49,6 +49,7 @@ class Requests:
             k.Op.FSYNCDIR: lambda inode, body: NOTHING,
             k.Op.INIT: self._init,
             k.Op.DESTROY: lambda inode, body: NOTHING,
+            k.Op.LSEEK: self._lseek,
         }
         self.handlers: dict[int, Callable[[int, memoryview], Awaitable[Reply]]] = {
             k.Op.LOOKUP: self._lookup,
@@ -72,10 +73,17 @@ class Requests:
             k.Op.READDIR: self._readdir,
             k.Op.READDIRPLUS: self._readdirplus,
             k.Op.CREATE: self._create,
+            k.Op.LINK: self._link,
+            k.Op.SETXATTR: self._setxattr,
+            k.Op.REMOVEXATTR: self._removexattr,
+            k.Op.FALLOCATE: self._fallocate,
+            k.Op.COPY_FILE_RANGE: self._copy_file_range,
         }
+        self.caller: tuple[int, int] = (0, 0)
+        """Who sent the request that is begun now: user and group."""
         if settings.xattrs:
-            self.quick |= {k.Op.GETXATTR: self._getxattr, k.Op.LISTXATTR: self._listxattr}
-            self.handlers |= {k.Op.SETXATTR: self._setxattr, k.Op.REMOVEXATTR: self._removexattr}
+            self.quick |= {k.Op.GETXATTR: self._try_getxattr, k.Op.LISTXATTR: self._try_listxattr}
+            self.handlers |= {k.Op.GETXATTR: self._getxattr, k.Op.LISTXATTR: self._listxattr}
         if settings.debug:
             self.quick = {code: said_at_once(k.Op(code).name, handler) for code, handler in self.quick.items()}
             self.handlers = {code: said(k.Op(code).name, handler) for code, handler in self.handlers.items()}
@@ -96,7 +104,7 @@ class Requests:
 
     async def take_back(self, code: int, reply: Reply) -> None:
         """The caller is gone: nobody will close what it was going to get, or forget what it was told."""
-        if code in (k.Op.LOOKUP, k.Op.MKNOD, k.Op.MKDIR, k.Op.SYMLINK, k.Op.CREATE):
+        if code in (k.Op.LOOKUP, k.Op.MKNOD, k.Op.MKDIR, k.Op.SYMLINK, k.Op.CREATE, k.Op.LINK):
             self._ops.forget(k.ENTRY.unpack_from(reply[0])[0], 1)
         if code in (k.Op.OPEN, k.Op.CREATE):
             await self._closed(k.OPEN_OUT.unpack(reply[-1])[0])
@@ -230,17 +238,17 @@ class Requests:
         self._ops.releasedir(k.HANDLE_IN.unpack_from(body)[0])
         return NOTHING
 
-    def _getxattr(self, inode: int, body: memoryview) -> Reply:
+    def _try_getxattr(self, inode: int, body: memoryview) -> Reply | None:
         name = k.names(body[k.XATTR_IN.size :])[0]
-        return self._sized(body, self._ops.xattrs.get(self._ops.inodes[inode], name))
+        value = self._ops.xattrs.try_get(self._ops.inodes[inode], name)
+        return None if value is None else self._sized(k.XATTR_IN.unpack_from(body)[0], value)
 
-    def _listxattr(self, inode: int, body: memoryview) -> Reply:
-        names = self._ops.xattrs.names(self._ops.inodes[inode])
-        return self._sized(body, b"".join(name.encode() + b"\0" for name in names))
+    def _try_listxattr(self, inode: int, body: memoryview) -> Reply | None:
+        names = self._ops.xattrs.try_names(self._ops.inodes[inode])
+        return None if names is None else self._sized(k.XATTR_IN.unpack_from(body)[0], _joined(names))
 
-    def _sized(self, body: memoryview, value: bytes) -> Reply:
+    def _sized(self, room: int, value: bytes) -> Reply:
         """getxattr(2): with room 0 the caller asks how much it needs."""
-        room = k.XATTR_IN.unpack_from(body)[0]
         if room == 0:
             return (k.XATTR_OUT.pack(len(value), 0),)
         if room < len(value):
@@ -249,13 +257,23 @@ class Requests:
 
     # those that may wait
 
+    async def _getxattr(self, inode: int, body: memoryview) -> Reply:
+        room, name = k.XATTR_IN.unpack_from(body)[0], k.names(body[k.XATTR_IN.size :])[0]
+        return self._sized(room, await self._ops.xattrs.get(self._ops.inodes[inode], name))
+
+    async def _listxattr(self, inode: int, body: memoryview) -> Reply:
+        room = k.XATTR_IN.unpack_from(body)[0]
+        return self._sized(room, _joined(await self._ops.xattrs.names(self._ops.inodes[inode])))
+
     async def _setxattr(self, inode: int, body: memoryview) -> Reply:
-        name = k.names(body[k.XATTR_IN.size :])[0]
-        await self._ops.xattrs.set(self._ops.inodes[inode], name)
+        size, flags = k.XATTR_IN.unpack_from(body)
+        name, _, rest = bytes(body[k.XATTR_IN.size :]).partition(b"\0")
+        text = name.decode("utf-8", "surrogateescape")
+        await self._ops.xattrs.set(self._ops.inodes[inode], text, rest[:size], flags)
         return NOTHING
 
     async def _removexattr(self, inode: int, body: memoryview) -> Reply:
-        self._ops.xattrs.remove(self._ops.inodes[inode], k.names(body)[0])
+        await self._ops.xattrs.remove(self._ops.inodes[inode], k.names(body)[0])
         return NOTHING
 
     async def _lookup(self, inode: int, body: memoryview) -> Reply:
@@ -289,16 +307,34 @@ class Requests:
     async def _mknod(self, inode: int, body: memoryview) -> Reply:
         mode = k.MKNOD_IN.unpack_from(body)[0]
         name = k.names(body[k.MKNOD_IN.size :])[0]
-        return (self._told(await self._ops.mknod(inode, name, mode), name),)
+        return (self._told(await self._ops.mknod(inode, name, mode, self.caller), name),)
 
     async def _mkdir(self, inode: int, body: memoryview) -> Reply:
         mode = k.MKDIR_IN.unpack_from(body)[0]
         name = k.names(body[k.MKDIR_IN.size :])[0]
-        return (self._told(await self._ops.mkdir(inode, name, mode), name),)
+        return (self._told(await self._ops.mkdir(inode, name, mode, self.caller), name),)
 
     async def _symlink(self, inode: int, body: memoryview) -> Reply:
         name, target = k.names(body)
         return (self._told(await self._ops.symlink(inode, name, target), name),)
+
+    async def _link(self, inode: int, body: memoryview) -> Reply:
+        origin = k.LINK_IN.unpack_from(body)[0]
+        name = k.names(body[k.LINK_IN.size :])[0]
+        return (self._told(await self._ops.link(origin, inode, name), name),)
+
+    async def _fallocate(self, inode: int, body: memoryview) -> Reply:
+        number, offset, length, mode, _ = k.FALLOCATE_IN.unpack_from(body)
+        await self._ops.fallocate(number, mode, offset, length)
+        return NOTHING
+
+    async def _copy_file_range(self, inode: int, body: memoryview) -> Reply:
+        origin, start, _, target, offset, length, _ = k.COPY_IN.unpack_from(body)
+        return (k.WRITE_OUT.pack(await self._ops.copy_range(origin, start, target, offset, length), 0),)
+
+    def _lseek(self, inode: int, body: memoryview) -> Reply:
+        number, offset, whence, _ = k.LSEEK_IN.unpack_from(body)
+        return (k.LSEEK_OUT.pack(self._ops.lseek(number, offset, whence)),)
 
     async def _unlink(self, inode: int, body: memoryview) -> Reply:
         await self._ops.unlink(inode, k.names(body)[0])
@@ -328,7 +364,7 @@ class Requests:
     async def _create(self, inode: int, body: memoryview) -> Reply:
         flags, mode, *_ = k.CREATE_IN.unpack_from(body)
         name = k.names(body[k.CREATE_IN.size :])[0]
-        opened, node = await self._ops.create(inode, name, flags, mode)
+        opened, node = await self._ops.create(inode, name, flags, mode, self.caller)
         lent = await self._lend(opened, node.inode, flags)
         return (self._told(node, name), self._opened(opened, node.inode, lent=lent))
 
@@ -395,3 +431,7 @@ class Requests:
                 parts.append(_NO_ENTRY if told is None else self._told(told, told.name))
             parts += (k.DIRENT.pack(inode, place + 1, len(name), kind), name, bytes(padding))
         return (b"".join(parts),)
+
+
+def _joined(names: list[str]) -> bytes:
+    return b"".join(name.encode("utf-8", "surrogateescape") + b"\0" for name in names)

@@ -32,7 +32,7 @@ class SessionSettings:
     tasks: int | None = None
     """Requests that may wait at once; None: what suits the session."""
     xattrs: bool = False
-    """Whether extended attributes are answered at all."""
+    """Whether extended attributes can be read; those that do something can always be written."""
     patience: float | None = None
     """Seconds after which a request that still waits is answered with ETIMEDOUT; None: never."""
     debug: bool = False

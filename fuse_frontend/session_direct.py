@@ -170,7 +170,7 @@ class DirectSession:
 
     def _take(self, request: memoryview) -> Coroutine[Any, Any, None] | None:
         """Answer at once and say None, or say what remains to be done."""
-        _, code, unique, inode, uid, _, thread, *_ = k.IN_HEADER.unpack_from(request)
+        _, code, unique, inode, uid, gid, thread, *_ = k.IN_HEADER.unpack_from(request)
         body = request[k.BODY :]
         if code in (k.Op.FORGET, k.Op.BATCH_FORGET):
             self._requests.forget(code, inode, body)
@@ -194,8 +194,9 @@ class DirectSession:
             if reply is not None:
                 return None if self._answer(unique, reply) else self._requests.take_back(code, reply)
         if code not in self._requests.handlers:
-            self._refuse(unique, errno.EPERM if code == k.Op.LINK else errno.ENOSYS)
+            self._refuse(unique, errno.ENOSYS)
             return None
+        self._requests.caller = uid, gid
         return self._work(code, unique, inode, body, thread)
 
     async def _work(self, code: int, unique: int, inode: int, body: memoryview, thread: int) -> None:

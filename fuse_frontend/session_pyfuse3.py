@@ -160,11 +160,11 @@ class _Bridge(pyfuse3.Operations):
 
     @_answering
     async def mknod(self, parent: int, name: bytes, mode: int, rdev: int, ctx: Any) -> Any:
-        return self._told(await self._ops.mknod(parent, _text(name), mode), _text(name))
+        return self._told(await self._ops.mknod(parent, _text(name), mode, (ctx.uid, ctx.gid)), _text(name))
 
     @_answering
     async def mkdir(self, parent: int, name: bytes, mode: int, ctx: Any) -> Any:
-        return self._told(await self._ops.mkdir(parent, _text(name), mode), _text(name))
+        return self._told(await self._ops.mkdir(parent, _text(name), mode, (ctx.uid, ctx.gid)), _text(name))
 
     @_answering
     async def unlink(self, parent: int, name: bytes, ctx: Any) -> None:
@@ -182,8 +182,9 @@ class _Bridge(pyfuse3.Operations):
     async def symlink(self, parent: int, name: bytes, target: bytes, ctx: Any) -> Any:
         return self._told(await self._ops.symlink(parent, _text(name), _text(target)), _text(name))
 
+    @_answering
     async def link(self, inode: int, new_parent: int, new_name: bytes, ctx: Any) -> Any:
-        raise pyfuse3.FUSEError(errno.EPERM)  # link(2): the file system does not support hard links
+        return self._told(await self._ops.link(inode, new_parent, _text(new_name)), _text(new_name))
 
     @_answering
     async def statfs(self, ctx: Any) -> Any:
@@ -202,22 +203,21 @@ class _Bridge(pyfuse3.Operations):
     @_answering
     async def getxattr(self, inode: int, name: bytes, ctx: Any) -> bytes:
         self._check_xattrs()
-        return self._ops.xattrs.get(self._ops.inodes[inode], _text(name))
+        return await self._ops.xattrs.get(self._ops.inodes[inode], _text(name))
 
     @_answering
     async def listxattr(self, inode: int, ctx: Any) -> list[bytes]:
         self._check_xattrs()
-        return [name.encode() for name in self._ops.xattrs.names(self._ops.inodes[inode])]
+        names = await self._ops.xattrs.names(self._ops.inodes[inode])
+        return [name.encode("utf-8", "surrogateescape") for name in names]
 
     @_answering
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: Any) -> None:
-        self._check_xattrs()
-        await self._ops.xattrs.set(self._ops.inodes[inode], _text(name))
+        await self._ops.xattrs.set(self._ops.inodes[inode], _text(name), value)
 
     @_answering
     async def removexattr(self, inode: int, name: bytes, ctx: Any) -> None:
-        self._check_xattrs()
-        self._ops.xattrs.remove(self._ops.inodes[inode], _text(name))
+        await self._ops.xattrs.remove(self._ops.inodes[inode], _text(name))
 
     def _check_xattrs(self) -> None:
         """ENOSYS is remembered by the kernel, which else asks for security.capability before every write."""
@@ -261,7 +261,7 @@ class _Bridge(pyfuse3.Operations):
 
     @_answering
     async def create(self, parent: int, name: bytes, mode: int, flags: int, ctx: Any) -> Any:
-        opened, node = await self._ops.create(parent, _text(name), flags, mode)
+        opened, node = await self._ops.create(parent, _text(name), flags, mode, (ctx.uid, ctx.gid))
         return self._info(opened.handle, opened.keep_cache), self._told(node, _text(name))
 
     async def read(self, fh: int, offset: int, size: int) -> bytes:

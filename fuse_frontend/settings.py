@@ -85,8 +85,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("daemon-timeout", "0", "A request of the kernel's that takes longer fails with ETIMEDOUT; 0: never",
            _unlimited, "DURATION"),
     Option("debug-fuse", "false", "Log every request of the kernel; with -v", boolean, flag=True),
-    Option("xattr", "false", "Show state as extended attributes, user.portside.*; ls -l takes longer", boolean,
-           flag=True),
+    Option("xattr", "false", "Show state, and what the storage keeps, as extended attributes; ls -l takes longer",
+           boolean, flag=True),
     Option("fuse-session", "auto", f"How to talk to the kernel: {', '.join(SESSIONS)}", _session, "WHICH"),
     Option("passthrough", "auto", "Files that are whole in the cache are read and written at the disk's own speed, past"
            " portside: auto (--fuse-session direct, Linux 6.9, root), off", _passthrough, "WHICH"),

@@ -18,6 +18,7 @@ from .cache import verify
 from .cache.item import Data, Item
 from .cache.writeback import Snapshot
 from .errors import BadHandle, Corrupt, NotSeekable, StorageError, TimedOut, Unsupported
+from .ranges import WithoutRanges
 from .remotes.protocol import ABSENT, Span
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ SKIP = 1 << 20
 
 
 @final
-class DirectReader:
+class DirectReader(WithoutRanges):
     """A file read straight from the remote. See :class:`~mountcore.handle.Handle` for what the methods promise."""
 
     def __init__(self, vfs: Vfs, node: Node) -> None:
@@ -183,7 +184,7 @@ class DirectReader:
 
 
 @final
-class DirectWriter:
+class DirectWriter(WithoutRanges):
     """A file written in order and stored at close. See :class:`~mountcore.handle.Handle`."""
 
     def __init__(self, vfs: Vfs, node: Node, item: Item) -> None:

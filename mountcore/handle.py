@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, final
 
 import trio
 
+from . import ranges
 from .cache.item import Data, Item
 from .direct import DirectReader
 from .errors import BadHandle, NoSpace
@@ -97,6 +98,15 @@ class Handle(Protocol):
 
     async def truncate(self, size: int) -> None:
         """Set the length; what is new is zeros."""
+
+    async def zero(self, offset: int, length: int) -> None:
+        """Zeros, as a hole in the cache file where the disk can; Unsupported past the cache."""
+
+    async def allocate(self, offset: int, length: int) -> None:
+        """Room for these bytes, and at least that length; NoSpace when there is none; Unsupported past the cache."""
+
+    def seek(self, offset: int, whence: int) -> int:
+        """lseek(2) with SEEK_DATA or SEEK_HOLE; what is not in the cache counts as data. Not a checkpoint."""
 
     async def flush(self) -> None:
         """One close(2): what was written survives ``kill -9``. With ``--vfs-write-back 0`` it is uploaded here."""
@@ -270,6 +280,17 @@ class CachedHandle:
         self._check(self._changes)
         await self._vfs.make_dirty(self._item)
         self._vfs.store.truncate(self._item, size)
+
+    async def zero(self, offset: int, length: int) -> None:
+        self._check(self._changes)
+        await ranges.zero(self._vfs, self._item, offset, length)
+
+    async def allocate(self, offset: int, length: int) -> None:
+        self._check(self._changes)
+        await ranges.allocate(self._vfs, self._item, offset, length)
+
+    def seek(self, offset: int, whence: int) -> int:
+        return ranges.seek(self._item, offset, whence)
 
     # durability
 

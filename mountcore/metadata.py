@@ -1,19 +1,15 @@
-"""What stat(2) shows and utimensat(2), chmod(2) change: times, sizes, modes, owners. Used by the Vfs."""
+"""What stat(2) shows, and the setting of times. Used by the Vfs. Modes and owners are set in :mod:`.extras`."""
 
 from __future__ import annotations
 
-import logging
 import stat
 from typing import NamedTuple, final
 
 from .cache.item import TOUCHED, Item
 from .changes import ChangeKind
 from .contents import Contents
-from .errors import StorageError
 from .remotes.protocol import Kind
 from .tree import Node
-
-log = logging.getLogger(__name__)
 
 
 class Attributes(NamedTuple):
@@ -45,10 +41,6 @@ class Metadata:
         self._store = contents.store
         self._tree = contents.tree
         self._changes = contents.changes
-        self._modes: dict[int, int] = {}
-        """Permission bits to set once a file is at the remote, by inode."""
-        self._owners: dict[int, tuple[int, int]] = {}
-        """The same for user and group."""
 
     def attributes(self, node: Node) -> Attributes:
         """What stat(2) shows now. Not a checkpoint, no network."""
@@ -121,44 +113,3 @@ class Metadata:
             node.item.row.mtime_ns = mtime_ns
         node.mtime_ns = mtime_ns
         self._changes.node(ChangeKind.ATTRIBUTES, node)
-
-    async def set_mode(self, node: Node, mode: int) -> None:
-        """Set permission bits where the remote keeps them; elsewhere they are the mount's, and this does nothing."""
-        self._contents.writable(node.path())
-        if not self._remote.caps.modes or not node.linked:
-            return
-        if node.kind is Kind.FILE and not self._contents.stored_at_remote(node, node.item):
-            self._modes[node.inode] = mode  # set when the file is there
-        else:
-            entry = await self._remote.set_mode(node.path(), mode)
-            mode = entry.mode if entry.mode is not None else mode
-        node.mode = mode
-        self._changes.node(ChangeKind.ATTRIBUTES, node)
-
-    async def set_owner(self, node: Node, uid: int | None, gid: int | None) -> None:
-        """Set user and group where the remote keeps them; elsewhere they are the mount's, and this does nothing."""
-        self._contents.writable(node.path())
-        if not self._remote.caps.owners or not node.linked or (uid is None and gid is None):
-            return
-        if node.kind is Kind.FILE and not self._contents.stored_at_remote(node, node.item):
-            shown = self.attributes(node)
-            node.owner = shown.uid if uid is None else uid, shown.gid if gid is None else gid
-            self._owners[node.inode] = node.owner  # set when the file is there
-        else:
-            node.owner = (await self._remote.set_owner(node.path(), uid, gid)).owner
-        self._changes.node(ChangeKind.ATTRIBUTES, node)
-
-    def stored(self, node: Node) -> None:
-        """The remote has the node's file now: set what had to wait for that."""
-        mode, owner = self._modes.pop(node.inode, None), self._owners.pop(node.inode, None)
-        if mode is not None or owner is not None:
-            self._contents.nursery.start_soon(self._set_late, node, mode, owner)
-
-    async def _set_late(self, node: Node, mode: int | None, owner: tuple[int, int] | None) -> None:
-        try:
-            if owner is not None:  # first: a change of owner takes set-user-id bits away
-                await self.set_owner(node, *owner)
-            if mode is not None:
-                await self.set_mode(node, mode)
-        except StorageError as problem:
-            log.warning("%s is stored, but not with its mode and owner: %s", node.path(), problem)

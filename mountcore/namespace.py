@@ -98,6 +98,7 @@ class Namespace:
                         with contextlib.suppress(NotFound):
                             await self._remote.remove(path)
                 self._tree.remove(node)
+                self._store.pins.gone(path)
                 item = item or node.item
                 if item is not None:
                     self._contents.lose(item)
@@ -193,6 +194,7 @@ class Namespace:
                 self._store.unlink(loser)
             if moved and changed:
                 self._store.index.end_move(old)
+            self._store.pins.moved(old, new)
             self._tree.move(node, parent, name)
 
     def _unmoved(self, node: Node, path: str) -> None:
@@ -282,6 +284,7 @@ class Namespace:
             self._store.rename_tree(old, new)
             if changed:
                 self._store.index.end_move(old)
+            self._store.pins.moved(old, new)
             self._tree.move(node, parent, name)
 
     async def _remove_directory(self, node: Node) -> None:
@@ -296,6 +299,7 @@ class Namespace:
             raise
         except NotFound:
             pass
+        self._store.pins.gone(node.path())
         self._tree.remove(node)
 
     # staged files

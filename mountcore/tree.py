@@ -32,6 +32,8 @@ from .settings import TreeSettings
 log = logging.getLogger(__name__)
 
 ROOT_INODE = 1
+FROM_REMOTE = 1 << 62
+"""Set in inode numbers that the remote gave: they are the same in the next run. Ours are counted from 1."""
 NEVER = float("-inf")
 RETRY_STALE = 10.0
 """Seconds that a listing which could not be renewed is used before the remote is asked again."""
@@ -136,11 +138,18 @@ class Tree:
         self._unsaved: dict[int, Node] = {}
         """Directories changed here since their listing was saved."""
         self._inodes = itertools.count(ROOT_INODE)
+        self._given: set[int] = set()
+        """Numbers of the remote's that some node has, or had: two names of one file are two nodes."""
         self.root = self.make(None, "", Kind.DIRECTORY)
         self.root.mtime_ns = time.time_ns()
 
-    def make(self, parent: Node | None, name: str, kind: Kind) -> Node:
-        """A node that no listing has."""
+    def make(self, parent: Node | None, name: str, kind: Kind, ident: int | None = None) -> Node:
+        """A node that no listing has; ``ident`` is the remote's number for it."""
+        if ident is not None:
+            inode = ident & (FROM_REMOTE - 1) | FROM_REMOTE
+            if inode not in self._given:
+                self._given.add(inode)
+                return Node(inode, parent, name, kind)
         return Node(next(self._inodes), parent, name, kind)
 
     # changes made here
@@ -394,7 +403,7 @@ class Tree:
                     continue
                 if node is not None:
                     node.parent = None
-                node = before[name] = self.make(directory, name, entry.kind)
+                node = before[name] = self.make(directory, name, entry.kind, entry.ident)
                 self._apply(node, entry)
                 if not first:
                     self._listener(directory, name, node, False)
@@ -459,7 +468,8 @@ class Tree:
 
 def _entry(node: Node) -> Entry:
     version = node.version or Version(node.size, node.mtime_ns)
+    ident = node.inode & ~FROM_REMOTE if node.inode & FROM_REMOTE else None
     return Entry(
         node.name, node.kind, version.size, version.mtime_ns, version.resolution_ns, version.tag, node.mode,
-        node.target, node.owner,
+        node.target, node.owner, ident,
     )  # fmt: skip

@@ -11,7 +11,7 @@ the tree, a directory or a file. Data operations need no lock: see :mod:`.cache.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import final
 
@@ -25,11 +25,13 @@ from .conflicts import Conflicts
 from .contents import Contents
 from .direct import DirectReader, DirectWriter
 from .errors import Busy, Denied, Exists, InvalidName, IsDirectory, NotFound, ReadOnly, StorageError, Unsupported
+from .extras import Extras
 from .handle import CachedHandle, Handle, OpenFlags
 from .listings import Listings
 from .metadata import Attributes, Metadata
 from .namespace import Namespace
 from .naming import join, new_path
+from .pinning import Pinning
 from .polling import Poller
 from .remotes.protocol import Entry, Kind, Remote
 from .settings import CacheMode, VfsSettings
@@ -66,8 +68,10 @@ class Vfs:
         self._nursery = nursery
         self._conflicts = Conflicts(contents)
         self._metadata = Metadata(contents)
+        self._extras = Extras(contents)
         self._names = Namespace(contents)
         self._views = Views(contents, self._metadata)
+        self._pinning = Pinning(contents)
         self._poller = Poller(contents)
         self._space = Space(remote, settings, nursery)
 
@@ -75,7 +79,7 @@ class Vfs:
         await self._conflicts.resolve(item)
 
     def _stored_at_last(self, node: Node) -> None:
-        self._metadata.stored(node)
+        self._extras.stored(node)
 
     @property
     def root(self) -> Node:
@@ -135,11 +139,33 @@ class Vfs:
 
     async def set_mode(self, node: Node, mode: int) -> None:
         """Set permission bits where the remote keeps them; elsewhere they are the mount's, and this does nothing."""
-        await self._metadata.set_mode(node, mode)
+        await self._extras.set_mode(node, mode)
 
     async def set_owner(self, node: Node, uid: int | None, gid: int | None) -> None:
         """Set user and group where the remote keeps them; elsewhere they are the mount's, and this does nothing."""
-        await self._metadata.set_owner(node, uid, gid)
+        await self._extras.set_owner(node, uid, gid)
+
+    async def extended(self, node: Node) -> Mapping[str, bytes]:
+        """The extended attributes kept with a file or directory, by name without ``user.``."""
+        return await self._extras.attributes(node)
+
+    async def set_extended(self, node: Node, name: str, value: bytes | None) -> None:
+        """Keep one; None removes it, NotFound if there is none. Unsupported where the remote keeps none."""
+        await self._extras.set_attribute(node, name, value)
+
+    def pinned(self, node: Node) -> bool:
+        """Whether the cache keeps the node whatever its bounds. Not a checkpoint."""
+        return node.path() in self.store.pins
+
+    def pin(self, node: Node, pinned: bool) -> None:
+        """Keep a file, or a directory and all below it, in the cache, and fetch what is missing. Not a checkpoint."""
+        if not node.linked:
+            raise NotFound(node.name)
+        if pinned:
+            self.store.pins.add(node.path())
+            self._nursery.start_soon(self._pinning.fetch, node)
+        else:
+            self.store.pins.remove(node.path())
 
     # names
 
@@ -335,7 +361,9 @@ class Vfs:
 
         With ``as_now`` without waiting for what is written meanwhile.
         """
-        return await self.writeback.drain(attempts, as_now=as_now)
+        left = await self.writeback.drain(attempts, as_now=as_now)
+        await self._extras.settled()
+        return left
 
     def snapshot(self) -> VfsSnapshot:
         """What is going on, as a value. Not a checkpoint."""
@@ -352,6 +380,7 @@ class Vfs:
         item = node.item
         if item is not None and item.dirty and item.row.path is not None and not item.untouched:
             await self.writeback.upload_now(item)
+            await self._extras.settled()
 
     async def hold_upload(self, node: Node, held: bool) -> None:
         """Keep a changed file from being uploaded, or let it go on."""

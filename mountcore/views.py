@@ -17,6 +17,7 @@ from .contents import Contents
 from .errors import BadHandle, Denied, Unsupported
 from .handle import Handle, OpenFlags
 from .metadata import Metadata
+from .ranges import WithoutRanges
 from .remotes.protocol import Kind
 from .tree import Node
 
@@ -88,7 +89,7 @@ class Views:
 
 
 @final
-class ViewHandle:
+class ViewHandle(WithoutRanges):
     """An open view. See :class:`~mountcore.handle.Handle` for what the methods promise."""
 
     def __init__(self, node: Node, content: bytes) -> None:

@@ -86,12 +86,20 @@ class Evictor:
         """A clean file in use can lose ranges: they are fetched again when they are wanted."""
         freed = 0
         for item in self._store.open_clean():
+            if item.path in self._store.pins:
+                continue
             for span in list(item.spans):
                 if freed >= wanted:
                     return freed
                 stop = min(span.stop, span.start + max(wanted - freed, SLICE))
                 freed += self._store.discard_clean(item, Span(span.start, stop))
         return freed
+
+    def _pinned(self, ident: ItemId) -> bool:
+        if not self._store.pins:
+            return False
+        path = self._store.index.path_of(ident)
+        return path is not None and path in self._store.pins
 
     def over(self) -> int:
         """Bytes held beyond the bounds; 0 or less is fine."""
@@ -110,7 +118,7 @@ class Evictor:
             victims: list[tuple[ItemId, int]] = []
             planned = freed
             for ident, _, held in self._store.index.oldest(before):
-                if self._store.in_use(ident) is None:
+                if self._store.in_use(ident) is None and not self._pinned(ident):
                     victims.append((ident, held))
                     planned += held
                 if len(victims) >= BATCH or (wanted is not None and planned >= wanted):

@@ -54,6 +54,7 @@ CREATE INDEX IF NOT EXISTS items_dirty ON items (id) WHERE dirty = 1;
 CREATE INDEX IF NOT EXISTS items_nameless ON items (id) WHERE path IS NULL;
 CREATE TABLE IF NOT EXISTS trash (id INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS renames (old TEXT PRIMARY KEY, new TEXT NOT NULL, versions TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pins (path TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS retired (path TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
 
@@ -281,6 +282,23 @@ class Index:
     def retire_all(self, at: float) -> None:
         """`retire` the root, and forget the rest."""
         self._write(("DELETE FROM retired", ()), ("INSERT INTO retired VALUES ('', ?)", (at,)))
+
+    def pins(self) -> list[str]:
+        """Names that are kept in the cache."""
+        return [path for (path,) in self._db.execute("SELECT path FROM pins")]
+
+    def pin(self, path: str) -> None:
+        """Keep a name in the cache."""
+        self._write(("INSERT OR IGNORE INTO pins VALUES (CAST(? AS TEXT))", (_bytes(path),)))
+
+    def unpin(self, path: str) -> None:
+        """Keep it no longer."""
+        self._write(("DELETE FROM pins WHERE path = CAST(? AS TEXT)", (_bytes(path),)))
+
+    def path_of(self, item: ItemId) -> str | None:
+        """The name of an item, if it has one."""
+        found = self._db.execute("SELECT path FROM items WHERE id = ?", (item,)).fetchone()
+        return found[0] if found else None
 
     def nameless(self) -> list[ItemId]:
         """Items without a name: unlinked while open, or staged; garbage after a restart."""

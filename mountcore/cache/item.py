@@ -211,6 +211,12 @@ class Item:
         self.generation = Generation(self.generation + 1)
         return length
 
+    def overwritten(self, span: Span) -> None:
+        """The file holds other bytes there than it did; the item is dirty already."""
+        self.row.spans.add(span)
+        self.row.mtime_ns = time.time_ns()
+        self.generation = Generation(self.generation + 1)
+
     def cut(self, size: int) -> None:
         """Forget what is from ``size`` on, in the claim only; `resize` follows once the claim is saved."""
         self.row.spans.clip(size)

@@ -30,6 +30,7 @@ from ..spans import Span
 from .index import Index, ItemId, Row, Unreadable
 from .item import TOUCHED, UNTOUCHED, Data, Item
 from .lending import sever, tells_of_writes
+from .pins import Pins
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ IDLE_FILES = 512
 DROPPED = 256
 """Items that leave memory at a time."""
 TRASH_BATCH = 64
+_ZEROS = bytes(1 << 20)
 
 
 @final
@@ -67,6 +69,7 @@ class Store:
         self.unclean_stop = False
         self.power_lost = False
         self._retired = index.retired()
+        self.pins = Pins(index)
 
     # finding and making items
 
@@ -303,6 +306,25 @@ class Store:
             item.resize(size)
         self.held += item.spans.total - before
 
+    def zero(self, item: Item, offset: int, length: int) -> None:
+        """Write zeros into a dirty item, as a hole where the disk can."""
+        self.look(item)
+        span = Span(offset, offset + length)
+        if span.stop > item.size:
+            self.truncate(item, span.stop)
+        before = item.spans.total
+        with _disk_errors(item.path):
+            if not _punch(item.fd, span):
+                for start in range(span.start, span.stop, len(_ZEROS)):
+                    os.pwrite(item.fd, _ZEROS[: span.stop - start], start)
+        item.overwritten(span)
+        self.held += item.spans.total - before
+
+    def reserve(self, item: Item, offset: int, length: int) -> None:
+        """Have the disk keep room for bytes within a dirty item."""
+        with _disk_errors(item.path):
+            os.posix_fallocate(item.fd, offset, length)
+
     def write(self, item: Item, offset: int, data: Data) -> int:
         """Write local bytes into a dirty item."""
         self.look(item)
@@ -345,7 +367,8 @@ class Store:
         self.save(item)
         self.held -= gone
         if item.fd >= 0 and gone:
-            _punch(item.fd, span)
+            with contextlib.suppress(OSError):  # the claim is given up; the blocks are a matter of room
+                _punch(item.fd, span)
         return gone
 
     # names
@@ -529,14 +552,20 @@ class Store:
             os.close(self._lock)
 
 
-def _punch(descriptor: int, span: Span) -> None:
-    """Give the disk blocks of a span back; Linux fallocate(2) FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE."""
+def _punch(descriptor: int, span: Span) -> bool:
+    """Give the disk blocks of a span back; Linux fallocate(2) FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.
+
+    Answers False where the disk cannot.
+    """
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
     libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-    if libc.fallocate(descriptor, 0x03, span.start, span.length) and ctypes.get_errno() != errno.EOPNOTSUPP:
-        log.debug("no hole could be punched: errno %d", ctypes.get_errno())
+    if not libc.fallocate(descriptor, 0x03, span.start, span.length):
+        return True
+    if ctypes.get_errno() in (errno.EOPNOTSUPP, errno.ENOSYS):
+        return False
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _as_ours(problem: OSError, path: str) -> OSError:

@@ -85,6 +85,8 @@ class _Task:
         """Callers of `withdraw` that have not returned; nothing starts meanwhile."""
         self.settled = trio.Event()
         self.snapshot: Snapshot | None = None
+        self.problem: OSError | None = None
+        """What the last try ended with."""
 
 
 @final
@@ -245,6 +247,8 @@ class WriteBack:
                     return  # somebody writes again: his close uploads
                 await self._changed.wait()
             if item.dirty and item.row.tries > tries:
+                if isinstance(task.problem, StorageError):  # each program that waits gets an error of its own
+                    raise type(task.problem)(item.path, task.problem.said)
                 raise StorageError(item.path, item.row.error)
 
     async def drain(self, attempts: int = 3, *, as_now: bool = False) -> tuple[Upload, ...]:
@@ -454,6 +458,7 @@ class WriteBack:
 
     def _failed(self, task: _Task, problem: OSError) -> None:
         row = task.item.row
+        task.problem = problem
         row.tries += 1
         row.error = problem.strerror or str(problem)
         delay = min(MAX_DELAY, max(MIN_DELAY, self._settings.write_back) * 2 ** min(row.tries - 1, 20))
