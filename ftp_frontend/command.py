@@ -166,6 +166,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("transfer-log-format", "xferlog", "xferlog or json", _one_of("xferlog", "json"), "FORMAT"),
     Option("keep-partial", "false", "Keep what arrived of an upload that broke off, under its name", boolean,
            flag=True),
+    Option("mode-z", "false", "Offer compressed data connections (MODE Z); many clients then use them always", boolean,
+           flag=True),
     Option("fallback-encoding", "", "Encoding of names from clients that do not send UTF-8; empty: keep the bytes",
            _encoding, "NAME"),
     Option("ftp-upload-ack", "journal", "Answer an upload when it is on this disk (journal), stored (remote), or only "
@@ -196,6 +198,7 @@ def ftp_settings(values: Mapping[str, object]) -> FtpSettings:
         allow_active=v["allow-active"],
         allow_foreign_data=v["allow-foreign-data"],
         keep_partial=v["keep-partial"],
+        mode_z=v["mode-z"],
         fallback_encoding=v["fallback-encoding"],
         proxies=v["proxy-protocol"],
         transfer_rate=v["transfer-bwlimit"],

@@ -52,7 +52,7 @@ COMMANDS: dict[str, Facts] = dict(
         _command("MKD", "path", "create directory"),
         _command("MLSD", "[path]", "list directory, for programs"),
         _command("MLST", "[path]", "show a file's facts, for programs"),
-        _command("MODE", "S", "transfer mode"),
+        _command("MODE", "S|Z", "transfer mode: stream, or compressed"),
         _command("NLST", "[options path]", "list names"),
         _command("NOOP", "", "do nothing", auth=False),
         _command("OPTS", "cmd option", "set option of a command", auth=False),

@@ -48,6 +48,8 @@ DIGESTS: dict[str, Callable[[], Digest]] = {
     "MD5": lambda: hashlib.md5(usedforsecurity=False),
     "CRC32": _Crc32,
 }
+#: those that storage may know, by their names in hashlib
+AT_STORAGE = {"SHA-256": "sha256", "SHA-512": "sha512", "SHA-1": "sha1", "MD5": "md5", "CRC32": "crc32"}
 _RANGED = re.compile(r'(?:"(?P<quoted>[^"]+)"|(?P<plain>.+?))(?:\s+(?P<start>\d+)(?:\s+(?P<stop>\d+))?)?\s*')
 
 
@@ -55,6 +57,7 @@ class Commands(FileCommands):
     """All commands: what the server makes a session of."""
 
     _digest = "SHA-256"
+    _level = 6
 
     def ftp_FEAT(self, line: str) -> None:
         facts = "".join(f"{fact}{'*' if fact in self._current_facts else ''};" for fact in FACTS)
@@ -64,6 +67,8 @@ class Commands(FileCommands):
             "MFF Modify;UNIX.mode;", "MFMT", f"MLST {facts}", "REST STREAM", "SIZE", "SITE CHMOD;SYMLINK;UTIME", "TVFS",
             "UTF8", "XCRC", "XMD5", "XSHA1", "XSHA256", "XSHA512",
         ]  # fmt: skip
+        if self.server.settings.mode_z:
+            features.append("MODE Z")
         if self.server.certificates is not None:
             features += ["AUTH TLS", "PBSZ", "PROT"]
         self.push("211-Features supported:\r\n" + "".join(f" {feature}\r\n" for feature in sorted(features)))
@@ -91,12 +96,33 @@ class Commands(FileCommands):
                     raise Answer(f"501 Unknown digest; there are {', '.join(DIGESTS)}.")
                 self._digest = value.upper()
                 self.respond(f"200 {self._digest}")
+            case "MODE" if self.server.settings.mode_z:
+                words = value.upper().split()
+                if len(words) != 3 or words[:2] != ["Z", "LEVEL"] or words[2] not in "123456789":
+                    raise Answer("501 Syntax: OPTS MODE Z LEVEL 1-9.")
+                self._level = int(words[2])
+                if self.compression is not None:
+                    self.compression = self._level
+                self.respond(f"200 MODE Z LEVEL {self._level}")
             case _:
-                raise Answer(f"501 Unsupported command {command!r}; there are UTF8, MLST and HASH.")
+                raise Answer(f"501 Unsupported command {command!r}; there are UTF8, MLST, HASH and MODE.")
+
+    def ftp_MODE(self, line: str) -> None:
+        match line.upper():
+            case "S":
+                self.compression = None
+            case "Z" if self.server.settings.mode_z:
+                self.compression = self._level
+            case "B" | "C" | "Z":
+                raise Answer("504 Unimplemented MODE type.")
+            case _:
+                raise Answer("501 Unrecognized MODE type.")
+        self.respond(f"200 Transfer mode set to: {line.upper()}")
 
     def flush_account(self) -> None:
         super().flush_account()
         self._current_facts, self._digest = list(DEFAULT_FACTS), "SHA-256"
+        self.compression, self._level = None, 6
 
     # digests
 
@@ -126,6 +152,10 @@ class Commands(FileCommands):
     def _digest_of(self, name: str, kind: str, start: int = 0, stop: int | None = None) -> tuple[str, str]:
         """The path and the digest."""
         path = self.path(name, "r")
+        if not start and stop is None and kind in AT_STORAGE:
+            told = self.call(self.storage.told_digest, path, AT_STORAGE[kind])
+            if told:
+                return path, told
         digest = DIGESTS[kind]()
         for data in self._pieces(path, start, stop):
             if not data:

@@ -206,6 +206,23 @@ class Storage:
             present = handle.try_lease(offset, STEP) or offset
         return Opened(handle, handle.size, offset, present)
 
+    async def told_digest(self, path: str, algorithm: str) -> str:
+        """The digest that the storage has of a file which is not here, or not whole; "" where it has none.
+
+        What is here is read here: it may be newer, and costs no request.
+        """
+        node = await self.resolve(path)
+        remote = self.vfs.remote
+        if node.kind is not Kind.FILE or algorithm not in remote.caps.hashes or node.version is None:
+            return ""
+        item = self.vfs.store.get(node.path())
+        if item is not None and (item.dirty or item.complete):
+            return ""
+        try:
+            return (await remote.hash(node.path(), algorithm)).lower()
+        except Unsupported:
+            return ""
+
     # writing
 
     def try_stage(self, path: str) -> Staged | None:

@@ -78,6 +78,8 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
     def __init__(self, conn: Any, server: Any, ioloop: Any = None) -> None:
         self.account: Account | None = None
         self.seat: Seat | None = None
+        self.compression: int | None = None
+        """The level of MODE Z; None in MODE S."""
         self.shared_rate: Any = None
         """The meters of all sessions of this user."""
         self.storage: Storage

@@ -255,7 +255,7 @@ class SessionCommands(LoginCommands):
         else:
             lines.append("Waiting for password." if self.username else "Waiting for username.")
         kind = "ASCII" if self._current_type == "a" else "Binary"
-        lines.append(f"TYPE: {kind}; STRUcture: File; MODE: Stream")
+        lines.append(f"TYPE: {kind}; STRUcture: File; MODE: {'Stream' if self.compression is None else 'Compressed'}")
         if self.secured:
             lines.append(f"Encrypted: {self.socket.version()}; data: {'private' if self.data_protected else 'clear'}")
         channel: Any = self.data_channel

@@ -93,6 +93,7 @@ class FtpSettings:
     allow_active: bool = True
     allow_foreign_data: bool = False
     keep_partial: bool = False
+    mode_z: bool = False
     fallback_encoding: str = ""
     """Read file names that are not UTF-8 in this encoding; empty: their bytes are kept as they are."""
     proxies: tuple[Network, ...] = ()

@@ -25,6 +25,7 @@ from typing import Any
 
 from mountcore.errors import StorageError
 
+from .compression import RECEIVED_AT_ONCE, Deflating, Inflating, Undecodable
 from .files import Download, Upload
 from .library import DTPHandler
 from .loop import SessionLoop
@@ -54,6 +55,10 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
         self._ascii = self._no_sendfile = False
         self._progress = 0
         self._throttle = Throttle()
+        self._deflating: Deflating | None = None
+        self._inflating: Inflating | None = None
+        self._ended = False
+        """In MODE Z: the client has sent everything, but not everything is decompressed."""
         self._resting: Any = None
         self.timeout = cmd_channel.data_timeout
         super().__init__(sock, cmd_channel)
@@ -99,12 +104,16 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
         self.cmd = cmd
         self._throttle = self.cmd_channel.server.rates.throttle(self.cmd_channel.shared_rate, up=True)
         self._ascii = type == "a"
+        if self.cmd_channel.compression is not None:
+            self._inflating = Inflating()
         self._go_on()
 
     def _begin_sending(self) -> None:
         self._initialized = True
         self._throttle = self.cmd_channel.server.rates.throttle(self.cmd_channel.shared_rate, up=False)
         self._ascii = self.cmd_channel._current_type == "a"
+        if self.cmd_channel.compression is not None:
+            self._deflating = Deflating(self.cmd_channel.compression)
 
     # the loop
 
@@ -189,7 +198,7 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
             return
         if not self._piece:
             if download.finished:
-                self._finish()
+                self._end_sending()
                 return
             available = download.available()
             if available <= 0:
@@ -197,12 +206,23 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
                     raise download.problem
                 self._park()
                 return
-            if download.fd >= 0 and not (self._ascii or self.secured or self._no_sendfile):
+            if download.fd >= 0 and not (self._ascii or self.secured or self._no_sendfile or self._deflating):
                 self._sendfile(download, min(available, PIECE, self._throttle.piece))
                 return
             data = download.take(min(PIECE, self._throttle.piece))
-            self._piece = memoryview(download.converted(data) if self._ascii else data)
+            self._piece = self._to_send(download.converted(data) if self._ascii else data)
         self._send_piece()
+
+    def _to_send(self, data: bytes) -> memoryview:
+        return memoryview(data if self._deflating is None else self._deflating.add(data))
+
+    def _end_sending(self) -> None:
+        last = self._deflating.end() if self._deflating is not None else b""
+        if last:
+            self._piece = memoryview(last)
+            self._send_piece()
+        else:
+            self._finish()
 
     def _sendfile(self, download: Download, count: int) -> None:
         assert self._fileno is not None
@@ -238,9 +258,9 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
                 elif not (data := head.more()):
                     self.producer_fifo.popleft()
             if not data:
-                self._finish()
+                self._end_sending()
                 return
-            self._piece = memoryview(data)
+            self._piece = self._to_send(data)
         self._send_piece()
 
     def _finish(self) -> None:
@@ -260,30 +280,53 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
                 upload.ask(self._provided)
                 self._park()
                 return
-            count, ended = self._receive(self.cmd_channel.buffer[: min(PIECE, upload.room, self._throttle.piece)])
+            if self._inflating is not None:
+                ended = self._receive_compressed(upload, self._inflating)
+            else:
+                count, ended = self._receive(self.cmd_channel.buffer[: min(PIECE, upload.room, self._throttle.piece)])
+                self._take_in(upload, self.cmd_channel.buffer[:count])
+                self._received(count)
+            if ended:
+                upload.end()
+        except Undecodable as problem:
+            self._fail(f"426 The data cannot be decompressed ({problem}); nothing was stored.")
+            return
         except OSError as problem:
             if isinstance(problem, ssl.SSLError) or is_reset(problem):
                 self._break_off()
             else:
                 self._fail(upload_refusal(problem))
             return
-        self.tot_bytes_received += count
-        try:
-            data = self.cmd_channel.buffer[:count]
-            if self._ascii:
-                upload.write_text(bytes(data))
-            else:
-                upload.write(data)
-            if ended:
-                upload.end()
-        except OSError as problem:
-            self._fail(upload_refusal(problem))
-            return
         if ended:
             self.close()
         else:
             upload.ask(self._provided)
-            self._moved(count)
+
+    def _received(self, count: int) -> None:
+        self.tot_bytes_received += count
+        self._moved(count)
+
+    def _take_in(self, upload: Upload, data: memoryview | bytes) -> None:
+        if self._ascii:
+            upload.write_text(bytes(data))
+        else:
+            upload.write(data)
+
+    def _receive_compressed(self, upload: Upload, inflating: Inflating) -> bool:
+        """Like `_receive`, in MODE Z; answers whether everything is here."""
+        if not inflating.waiting and not self._ended:
+            limit = min(RECEIVED_AT_ONCE, self._throttle.piece)
+            count, self._ended = self._receive(self.cmd_channel.buffer[:limit])
+            inflating.add(bytes(self.cmd_channel.buffer[:count]))
+            self._received(count)
+        while inflating.waiting and upload.room > 0:
+            self._take_in(upload, inflating.take(min(PIECE, upload.room)))
+            upload.ask(self._provided)
+        if not self._ended or inflating.waiting:
+            return False
+        if not inflating.complete and self.tot_bytes_received:
+            raise Undecodable("it ends early")
+        return True
 
     def _receive(self, buffer: memoryview) -> tuple[int, bool]:
         """Fill the buffer as far as possible without waiting; answers how far, and whether that was the end."""

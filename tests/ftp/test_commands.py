@@ -7,11 +7,16 @@ import ftplib
 import hashlib
 import re
 import zlib
+from functools import partial
 
 import pytest
 
+from mountcore.remotes.memory import Memory
+from mountcore.remotes.protocol import ANYTHING
+
 from .conftest import fetch, store
-from .serving import Served
+from .serving import Served, serving
+from .storage import Bytes
 
 
 def refused(ftp: ftplib.FTP, command: str, code: str) -> str:
@@ -309,6 +314,22 @@ def test_digests(client: ftplib.FTP) -> None:
     refused(client, "HASH missing", "550")
 
 
+def test_digests_come_from_the_storage_where_the_file_is_not_here() -> None:
+    remote = Memory("")
+    data = b"far away" * 1000
+    with serving(lambda: remote, {"vfs-write-back": "1h"}) as served:
+        served.run(partial(remote.put, "f", Bytes(data), expect=ANYTHING, mtime_ns=None))
+        with served.connect() as ftp:
+            ftp.voidcmd("TYPE I")
+            assert ftp.sendcmd("XSHA1 f") == f"250 {hashlib.sha1(data).hexdigest().upper()}"
+            assert served.vfs is not None
+            assert served.vfs.counters.fetched_bytes == 0, "it was fetched for that"
+            assert ftp.sendcmd("XCRC f") == f"250 {zlib.crc32(data):08X}", "which this storage does not have"
+            assert served.vfs.counters.fetched_bytes == len(data)
+            store(ftp, "f", b"newer, and only here")
+            assert ftp.sendcmd("XSHA1 f") == f"250 {hashlib.sha1(b'newer, and only here').hexdigest().upper()}"
+
+
 def test_space_and_greetings(client: ftplib.FTP) -> None:
     assert int(client.sendcmd("AVBL")[4:]) > 0
     assert client.sendcmd("CLNT test").startswith("200")
@@ -321,7 +342,7 @@ def test_space_and_greetings(client: ftplib.FTP) -> None:
     assert "CHMOD" in client.sendcmd("SITE HELP")
     assert client.sendcmd("STRU F").startswith("200")
     assert client.sendcmd("MODE S").startswith("200")
-    refused(client, "MODE Z", "501")
+    refused(client, "MODE Z", "504")
     refused(client, "TYPE E", "504")
 
 
