@@ -14,7 +14,7 @@ copied again.
 from __future__ import annotations
 
 import enum
-import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import final
 
@@ -25,6 +25,7 @@ from ..remotes.paths import join
 from ..remotes.protocol import Entry, Kind
 from .compare import Comparison, Verdict
 from .filters import Filter, FilterSettings
+from .march import March, matched_names
 from .places import Place
 from .tally import Tally
 from .transfer import Transfer
@@ -106,7 +107,6 @@ class Sync:
         self._extra: list[tuple[str, Entry]] = []
         self._extra_directories: list[str] = []
         self._empty_candidates: list[str] = []
-        self._left = 0
         self._enough: Enough | None = None
 
     async def run(self) -> None:
@@ -150,24 +150,8 @@ class Sync:
         if self._settings.filter.listed is not None:
             await self._march_named(jobs)
             return
-        waiting, take = trio.open_memory_channel[tuple[str, bool, bool]](float("inf"))
-        self._left = 1
-        waiting.send_nowait(("", True, self._target.entry is not None))
-
-        async def work() -> None:
-            async for directory, here, there in take:
-                subdirectories = await self._pair(directory, here, there, jobs)
-                for each in subdirectories:
-                    if self._settings.filter.deep(each[0].count("/") + 1):
-                        self._left += 1
-                        waiting.send_nowait(each)
-                self._left -= 1
-                if not self._left:
-                    waiting.close()
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(self._settings.checkers):
-                nursery.start_soon(work)
+        march = March(self._source, self._target, self._walker, self._target_walker)
+        await march.run(lambda directory, mine, theirs: self._compare_listings(directory, mine, theirs, jobs))
 
     async def _march_named(self, jobs: trio.MemorySendChannel[_Job]) -> None:
         async with self._walker.walk(self._source) as directories:
@@ -179,48 +163,16 @@ class Sync:
                         before = None
                     await self._consider(path, entry, path, before, jobs)
 
-    async def _pair(
-        self, directory: str, here: bool, there: bool, jobs: trio.MemorySendChannel[_Job]
-    ) -> list[tuple[str, bool, bool]]:
-        """Compare one directory of both sides; answers the directories below it."""
-        mine: dict[str, Entry] = {}
-        theirs: dict[str, Entry] = {}
-        failed = False
-
-        async def look(walker: Walker, place: Place, found: dict[str, Entry], *, may_lack: bool) -> None:
-            nonlocal failed
-            try:
-                found.update({entry.name: entry for entry in await walker.listing(place, directory)})
-            except StorageError as problem:
-                if may_lack and isinstance(problem, NotFound):
-                    return
-                failed = True
-                self._tally.listing_failed = True
-                self._tally.failed(directory or place.label, problem)
-
-        async with trio.open_nursery() as nursery:
-            if here:
-                nursery.start_soon(lambda: look(self._walker, self._source, mine, may_lack=False))
-            if there:
-                nursery.start_soon(lambda: look(self._target_walker, self._target, theirs, may_lack=True))
-        if failed:
-            return []  # nothing is known about what lies here, so nothing is done
-        if there:
-            self._target.made.add(self._target.path(directory))
-        return await self._compare_listings(directory, mine, theirs, jobs)
-
     async def _compare_listings(
-        self, directory: str, mine: dict[str, Entry], theirs: dict[str, Entry], jobs: trio.MemorySendChannel[_Job]
+        self, directory: str, mine: Mapping[str, Entry], theirs: Mapping[str, Entry], jobs: trio.MemorySendChannel[_Job]
     ) -> list[tuple[str, bool, bool]]:
         below: list[tuple[str, bool, bool]] = []
-        by_form = {_form(name): name for name in theirs} if self._settings.normalize else {}
+        twins = matched_names(mine, theirs, normalize=self._settings.normalize)
         matched: set[str] = set()
         if directory and not mine and self._settings.create_empty:
             await self._make_empty(directory)
         for name, entry in mine.items():
-            other = name if name in theirs else by_form.get(_form(name), "") if self._settings.normalize else ""
-            if other and other != name and other in mine:
-                other = ""
+            other = twins.get(name, "")
             before = theirs.get(other) if other else None
             if other:
                 matched.add(other)
@@ -439,10 +391,6 @@ class Sync:
         """After a move: directories of the source that are empty now."""
         for path in sorted(self._empty_candidates, key=lambda path: (-path.count("/"), path)):
             await self._remove_directory(self._source, path)
-
-
-def _form(name: str) -> str:
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
