@@ -14,7 +14,7 @@ from typing import final
 
 import trio
 
-from ..errors import Exists, NotDirectory, NotFound, Unsupported
+from ..errors import Denied, Exists, NotDirectory, NotFound, StorageError, Unsupported
 from ..remotes.conf import Config, Located
 from ..remotes.limits import LimitedRemote, Limits
 from ..remotes.paths import basename, join, parent
@@ -159,17 +159,19 @@ class Places:
             if place is not None:
                 return place
         remote = await self._open(located)
+        problem: StorageError = NotFound("", "no part of the path exists")
         try:
             entry = await remote.stat("")
-        except (NotFound, NotDirectory):
-            if _cut(root) is None:
+        except (NotFound, NotDirectory, Denied) as refusal:
+            if _cut(root) is None or _is_about_login(refusal):
                 raise
+            problem = refusal
         else:
             if entry.kind is Kind.DIRECTORY:
                 return Place(remote, label, "", entry)
         place = await self._from_above(located, label)
         if place is None:
-            raise NotFound("", "no part of the path exists")
+            raise problem
         return place
 
     async def _from_above(self, located: Located, label: str) -> Place | None:
@@ -184,6 +186,9 @@ class Places:
                     return Place(remote, label, inside, await _entry(remote, inside))
             except NotFound:
                 continue
+            except Denied as refusal:  # vsftpd says that of what is not there, too
+                if _is_about_login(refusal):
+                    raise
         return None
 
 
@@ -220,6 +225,11 @@ def _below(path: str, root: str) -> str | None:
     if path.startswith("/") != root.startswith("/") or parts[: len(base)] != base:
         return None
     return "/".join(parts[len(base) :])
+
+
+def _is_about_login(problem: StorageError) -> bool:
+    """Asking for another directory would be another failed login."""
+    return isinstance(problem, Denied) and not problem.said.startswith("550")
 
 
 def _cut(root: str) -> tuple[str, str] | None:
