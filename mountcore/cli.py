@@ -51,6 +51,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "hashsum": ("content:hashsum", "Print hashes of files"),
     "md5sum": ("content:md5sum", "Print MD5 hashes of files"),
     "sha1sum": ("content:sha1sum", "Print SHA-1 hashes of files"),
+    "config": ("config", "Look at and change the configuration: wizard, create, update, show, delete …"),
     "obscure": ("obscure", "Obscure a password for a configuration file"),
     "install-helper": ("install_helper", "Let mount(8), fstab and systemd find portside"),
     "version": ("version", "Show the version"),

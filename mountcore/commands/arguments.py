@@ -36,6 +36,7 @@ PROCESS_OPTIONS: tuple[Option, ...] = (
            str, "FILE"),
     Option("log-format", "text", "text, or json: one object a line", log_format, "FORMAT"),
     Option("config", "", "Portside's configuration file, instead of the usual one", str, "FILE"),
+    Option("password-command", "", "A program that prints the passphrase of an encrypted rclone.conf", str, "COMMAND"),
     Option("log-level", "warning", "debug, info, warning or error; -v is info, -vv debug", str, "LEVEL"),
     Option("quiet", "false", "Say nothing while all is well", boolean, flag=True),
 )  # fmt: skip

@@ -85,7 +85,7 @@ COMMON_OPTIONS: tuple[Option, ...] = (
     Option("fast-list", "false", "Accepted and not needed: whole trees are listed at once where that is cheap", boolean,
            flag=True),
     _option("config"),
-    Option("password-command", "", "A program that prints the password of an encrypted configuration", str, "COMMAND"),
+    _option("password-command"),
     _option("log-level"),
     _option("log-file"),
     _option("log-format"),

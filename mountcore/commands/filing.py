@@ -32,7 +32,7 @@ from .file_options import COMMON_OPTIONS, FILTER_OPTIONS, filter_settings, limit
 from .plan import open_config
 
 #: rclone's spellings of these mean other things, see `arguments.process_values`
-_OURS_ALONE = ("config", "log-level", "log-file", "log-format")
+_OURS_ALONE = ("config", "password-command", "log-level", "log-file", "log-format")
 
 
 @final

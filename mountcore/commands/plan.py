@@ -6,6 +6,7 @@ Used by the commands that serve: ``mount``, ``serve`` and ``gateway`` make the s
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +82,10 @@ class Plan:
 
 def open_config(values: Mapping[str, object]) -> Config:
     """The user's configuration; ``--config`` names another file."""
-    return Config(Path(str(values["config"])).expanduser().absolute() if values["config"] else None)
+    environ: Mapping[str, str] = os.environ
+    if values.get("password-command"):
+        environ = {**os.environ, "PORTSIDE_PASSWORD_COMMAND": str(values["password-command"])}
+    return Config(Path(str(values["config"])).expanduser().absolute() if values["config"] else None, environ)
 
 
 def as_seconds(value: object) -> float | None:

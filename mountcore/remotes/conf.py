@@ -1,4 +1,4 @@
-"""Configuration: from a user's words to an open remote. Used by the commands; read only, it writes no file.
+"""Configuration: from a user's words to an open remote. Used by the commands; :mod:`.conffile` reads and writes files.
 
 What is known about a remote named ``photos`` comes from, first found wins, option by option:
 
@@ -6,14 +6,15 @@ What is known about a remote named ``photos`` comes from, first found wins, opti
 2. the environment, ``PORTSIDE_CONFIG_PHOTOS_<OPTION>``, then ``RCLONE_CONFIG_PHOTOS_<OPTION>``,
 3. the environment for all remotes of its type, ``PORTSIDE_FTP_<OPTION>``, then ``RCLONE_FTP_<OPTION>``,
 4. its section in portside's own file, or where that has none, in an existing rclone.conf,
-5. the type's defaults.
+5. the type's defaults; for the password of an FTP server, before that, ``~/.netrc``.
 
 Both files are in rclone's INI form. Secrets are obscured in files, environment and connection strings, as with
-rclone, and as typed in URLs. An ``alias`` is followed here; it is a name, not a storage.
+rclone, or ``keyring:SERVICE/NAME``; in URLs as typed. An ``alias`` is followed here; it is a name, not a storage.
 """
 
 from __future__ import annotations
 
+import copy
 import difflib
 import logging
 import os
@@ -25,6 +26,8 @@ from typing import final
 
 from ..errors import Refused
 from .address import Address, parse_address
+from .conffile import Section, own_file, rclone_file, read_file
+from .keeping import KEYRING, from_keyring, from_netrc
 from .obscure import reveal
 from .protocol import Remote
 from .registry import RemoteType, open_remote, types
@@ -37,86 +40,12 @@ _NOT_STORAGE_OPTIONS = frozenset({"type", "description"})
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """One remote as a file describes it, with secrets still obscured."""
-
-    values: Mapping[str, str] = field(repr=False)
-    place: str
-    """``file:line`` of its head, for messages."""
-    foreign: bool = False
-    """From rclone's file: may have options that we do not know."""
-
-
-@dataclass(frozen=True, slots=True)
 class Located:
     """A remote found: its storage type, its option values with secrets revealed, and the path on it."""
 
     kind: str
     options: Mapping[str, str] = field(repr=False)
     root: str
-
-
-def own_file(environ: Mapping[str, str]) -> Path:
-    """Portside's configuration file: ``$PORTSIDE_CONFIG``, else ``$XDG_CONFIG_HOME/portside/portside.conf``."""
-    if chosen := environ.get("PORTSIDE_CONFIG"):
-        return Path(chosen).expanduser()
-    return _config_home(environ) / "portside" / "portside.conf"
-
-
-def rclone_file(environ: Mapping[str, str]) -> Path:
-    """An rclone.conf: ``$RCLONE_CONFIG``, else rclone's default places."""
-    if chosen := environ.get("RCLONE_CONFIG"):
-        return Path(chosen).expanduser()
-    usual = _config_home(environ) / "rclone" / "rclone.conf"
-    old = Path(environ.get("HOME", "/")) / ".rclone.conf"
-    return old if old.exists() and not usual.exists() else usual
-
-
-def _config_home(environ: Mapping[str, str]) -> Path:
-    if base := environ.get("XDG_CONFIG_HOME"):
-        return Path(base)
-    return Path(environ["HOME"]) / ".config" if environ.get("HOME") else Path("/etc")
-
-
-def read_file(path: Path, *, foreign: bool = False) -> dict[str, Section]:
-    """The remotes that a configuration file describes; none if there is no such file.
-
-    Raises :class:`Refused` with file and line for what cannot be read or understood.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except UnicodeDecodeError:
-        raise Refused(f"{path}: not a text file in UTF-8; a configuration file is expected there") from None
-    except OSError as problem:
-        raise Refused(f"{path}: {problem.strerror}; make it readable or name another file") from None
-    if text.lstrip().startswith(("RCLONE_ENCRYPT_", "# Encrypted rclone configuration File")):
-        raise Refused(
-            f"{path}: is encrypted, which portside cannot read; decrypt it with 'rclone config encryption remove', or "
-            "write 'rclone config show' to a file of mode 0600 and name that with RCLONE_CONFIG"
-        )
-    sections: dict[str, dict[str, str]] = {}
-    places: dict[str, str] = {}
-    current: dict[str, str] | None = None
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
-        if not line or line[0] in "#;":
-            continue
-        if line[0] == "[":
-            if line[-1] != "]" or not line[1:-1].strip():
-                raise Refused(f"{path}:{number}: the name of a remote must stand in [brackets] on a line of its own")
-            name = line[1:-1].strip()
-            current = sections.setdefault(name, {})
-            places.setdefault(name, f"{path}:{number}")
-            continue
-        key, equals, value = line.partition("=")
-        if not equals or not key.strip():
-            raise Refused(f"{path}:{number}: neither '[name]' nor 'option = value'")
-        if current is None:
-            raise Refused(f"{path}:{number}: an option before the first [name]")
-        current[key.strip()] = value.strip()
-    return {name: Section(values, places[name], foreign) for name, values in sections.items()}
 
 
 @final
@@ -131,13 +60,37 @@ class Config:
         if (own or self._environ.get("PORTSIDE_CONFIG")) and not path.exists():
             raise Refused(f"{path}: there is no such configuration file")
         self._path = path
-        self._own = read_file(path)
+        self._own = read_file(path, environ=self._environ)
         self._rclone = rclone_file(self._environ)
         self._foreign: dict[str, Section] | None = None
 
     def again(self) -> Config:
         """The same files, read anew."""
         return Config(self._given, self._environ)
+
+    @property
+    def path(self) -> Path:
+        """Portside's own file, whether it is there or not."""
+        return self._path
+
+    @property
+    def rclone_path(self) -> Path:
+        """The rclone.conf that is read too."""
+        return self._rclone
+
+    def own(self) -> Mapping[str, Section]:
+        """The remotes of portside's own file."""
+        return self._own
+
+    def section(self, name: str) -> Section | None:
+        """A remote as portside's own file, else rclone's, describes it."""
+        return self._section(name)
+
+    def trial(self, name: str, values: Mapping[str, str]) -> Config:
+        """This configuration with a remote as it might be, to try it before it is saved."""
+        other = copy.copy(self)
+        other._own = {**self._own, name: Section(dict(values), f"remote {name!r}")}
+        return other
 
     def names(self) -> list[str]:
         """The configured remotes, sorted."""
@@ -205,6 +158,10 @@ class Config:
         for name, text in address.options.items():
             option = facts.option(name)
             values[name] = self._revealed(option.secret and not address.plain, text, f"option {name!r} of {address}")
+        if kind == "ftp" and values.get("host") and not values.get("pass"):
+            found = from_netrc(values["host"], values.get("user", ""), self._environ)
+            if found is not None:
+                values["user"], values["pass"] = found
         return kind, values
 
     def _stored(self, name: str, facts: RemoteType, section: Section | None) -> dict[str, str]:
@@ -236,6 +193,8 @@ class Config:
     def _revealed(self, secret: bool, text: str, what: str) -> str:
         if not secret or not text:
             return text
+        if text.startswith(KEYRING):
+            return from_keyring(text, what)
         try:
             return reveal(text)
         except Refused as problem:
@@ -250,7 +209,7 @@ class Config:
 
     def _from_rclone(self) -> Mapping[str, Section]:
         if self._foreign is None:
-            self._foreign = read_file(self._rclone, foreign=True)
+            self._foreign = read_file(self._rclone, foreign=True, environ=self._environ)
         return self._foreign
 
     def _unknown(self, name: str) -> Refused:

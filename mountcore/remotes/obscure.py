@@ -35,6 +35,14 @@ def reveal(text: str) -> str:
         raise Refused("it is not an obscured password; make one with: portside obscure") from None
 
 
+def looks_obscured(text: str) -> bool:
+    """Whether a text can only be an obscured password: it reveals to something that can be typed."""
+    try:
+        return len(text) > 22 and reveal(text).isprintable()
+    except Refused:
+        return False
+
+
 def _counter_mode(start: bytes, data: bytes) -> bytes:
     # imported here: the library takes 50 ms to load, and most runs have no obscured password
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mountcore.errors import Refused
-from mountcore.remotes.conf import Config, read_file
+from mountcore.remotes.conf import Config
+from mountcore.remotes.conffile import read_file
 from mountcore.remotes.obscure import obscure
 
 
@@ -146,11 +147,11 @@ def test_options_that_only_rclone_knows_are_passed_over(home: Home) -> None:
 @pytest.mark.parametrize(
     "head", ["RCLONE_ENCRYPT_V0:\nabc", "# Encrypted rclone configuration File\n\nRCLONE_ENCRYPT_V0:\nabc"]
 )
-def test_encrypted_rclone_config_is_refused_with_the_remedy(home: Home, head: str) -> None:
-    home.write(home.rclone, head)
+def test_encrypted_rclone_config_without_a_passphrase_is_refused_with_the_remedy(home: Home, head: str) -> None:
+    home.write(home.rclone, head + "d")
     text = home.refusal("box:")
     assert str(home.rclone) in text
-    assert "decrypt it" in text
+    assert "--password-command" in text
 
 
 def test_open_file_mode_is_warned_about_once_a_secret_is_used(home: Home, caplog: pytest.LogCaptureFixture) -> None:
