@@ -1,10 +1,11 @@
 """portside's FTP remote beside rclone's, against the same server, in one run.
 
-``python -m benchmarks.ftp_remote [--server vsftpd] [--tls explicit] [--rounds 3] [--size 256] [--files 1000]``
+``python -m benchmarks.ftp_remote [--server vsftpd] [--tls explicit] [--rounds 3] [--only big,small,tree]``
 
-Each round runs both, one after the other, on fresh copies; the table shows medians and their ratio (over 1:
-portside is faster). rclone runs as its own process and pays its start (about 0.1 s), as its users do; it is
-given the same number of connections.
+A file of 1 GiB down and up, 5,000 files of 4 KiB down and up, a tree of 20,000 files listed (``--size``, ``--files``,
+``--tree``). Each round runs both, one after the other, on fresh copies, in turn the one or the other first; the table
+shows medians and their ratio (over 1: portside is faster). rclone runs as its own process and pays its start (about
+0.1 s), as its users do; it is given the same number of connections.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
+from typing import cast
 
 import trio
 
-from mountcore.remotes.protocol import ANYTHING, Entry, Kind, Remote, Span
+from mountcore.remotes.protocol import ANYTHING, Entry, Remote, Span
 from mountcore.remotes.registry import open_remote
 from tests.servers import FtpServer, Tls, proftpd, pure_ftpd, pyftpdlib, vsftpd
 from tests.servers.ftp import ACCOUNT
@@ -85,18 +88,10 @@ async def upload(remote: Remote, source: Path, folder: str) -> None:
 
 async def count(remote: Remote) -> int:
     """All entries of a deep tree."""
-    total, waiting = 0, ["tree"]
-
-    async def one(directory: str) -> None:
-        nonlocal total
-        async for entry in remote.list(directory):
+    total = 0
+    async with aclosing(cast(AsyncGenerator[tuple[str, Entry], None], remote.list_tree("tree"))) as found:
+        async for _ in found:
             total += 1
-            if entry.kind is Kind.DIRECTORY:
-                waiting.append(f"{directory}/{entry.name}")
-
-    while waiting:
-        level, waiting[:] = list(waiting), []
-        await _in_parallel([lambda d=directory: one(d) for directory in level])  # type: ignore[misc]
     return total
 
 
@@ -121,7 +116,7 @@ def _rclone_config(server: FtpServer, path: Path) -> Path:
     return path
 
 
-def _prepare(server: FtpServer, size: int, files: int) -> None:
+def _prepare(server: FtpServer, size: int, files: int, tree: int) -> None:
     (server.root / "big").mkdir()
     with (server.root / "big/file").open("wb") as sink:
         block = os.urandom(MIB)
@@ -130,12 +125,12 @@ def _prepare(server: FtpServer, size: int, files: int) -> None:
     (server.root / "small").mkdir()
     for number in range(files):
         (server.root / f"small/file{number}").write_bytes(os.urandom(4096))
-    for a in range(6):
-        for b in range(6):
-            folder = server.root / f"tree/{a}/{b}"
+    (server.root / "tree").mkdir()
+    for number in range(tree):
+        folder = server.root / f"tree/{number // 2000}/{number // 100}"
+        if number % 100 == 0:
             folder.mkdir(parents=True)
-            for c in range(25):
-                (folder / f"f{c}").write_bytes(b"x")
+        (folder / f"file number {number}.txt").touch()
     shutil.chown(server.root, ACCOUNT, ACCOUNT)
     for path in server.root.rglob("*"):
         shutil.chown(path, ACCOUNT, ACCOUNT)
@@ -150,9 +145,15 @@ def _timed(run: Callable[[], object]) -> float:
 Seconds = dict[str, list[tuple[float, float]]]
 
 
-def measure(server: FtpServer, rounds: int, size: int, files: int, scratch: Path) -> Seconds:
+def measure(server: FtpServer, given: argparse.Namespace, scratch: Path) -> Seconds:
     """Seconds of portside and rclone by task, one pair a round."""
-    _prepare(server, size, files)
+    only = set(given.only.split(","))
+    _prepare(
+        server,
+        given.size if "big" in only else 1,
+        given.files if "small" in only else 1,
+        given.tree if "tree" in only else 1,
+    )
     config = _rclone_config(server, scratch / "rclone.conf")
     found: dict[str, list[tuple[float, float]]] = {}
 
@@ -161,19 +162,24 @@ def measure(server: FtpServer, rounds: int, size: int, files: int, scratch: Path
         await task(remote)
         await remote.aclose()
 
-    def pair(name: str, ours: Callable[[Remote], Awaitable[object]], theirs: list[str]) -> None:
-        mine = _timed(lambda: trio.run(with_remote, ours))
-        found.setdefault(name, []).append((mine, _timed(lambda: rclone(server, config, *theirs))))
+    def pair(name: str, first: bool, ours: Callable[[Remote], Awaitable[object]], theirs: list[str]) -> None:
+        both = [lambda: trio.run(with_remote, ours), lambda: rclone(server, config, *theirs)]
+        took = [_timed(one) for one in (both if first else both[::-1])]
+        found.setdefault(name, []).append((took[0], took[1]) if first else (took[1], took[0]))
 
-    for number in range(rounds):
-        for kind, label in (("big", f"{size} MiB file"), ("small", f"{files} files of 4 KiB")):
+    for number in range(given.rounds):
+        first = number % 2 == 0
+        for kind, label in (("big", f"{given.size} MiB file"), ("small", f"{given.files} files of 4 KiB")):
+            if kind not in only:
+                continue
             mine, others = scratch / f"mine-{kind}-{number}", scratch / f"others-{kind}-{number}"
             for folder in (mine, others, server.root / mine.name, server.root / others.name):
                 folder.mkdir()  # rclone starts over if the folder that it uploads to is missing
                 shutil.chown(folder, ACCOUNT, ACCOUNT)
-            pair(f"{label}, down", lambda r, k=kind, t=mine: download(r, k, t),  # type: ignore[misc]
+            pair(f"{label}, down", first, lambda r, k=kind, t=mine: download(r, k, t),  # type: ignore[misc]
                  ["copy", f"srv:{kind}", str(others)])  # fmt: skip
-            pair(f"{label}, up", lambda r, k=kind, t=mine, n=number: upload(r, t, f"mine-{k}-{n}"),  # type: ignore[misc]
+            pair(f"{label}, up", first,
+                 lambda r, k=kind, t=mine, n=number: upload(r, t, f"mine-{k}-{n}"),  # type: ignore[misc]
                  ["copy", str(others), f"srv:others-{kind}-{number}"])  # fmt: skip
             same = sorted(p.name for p in mine.iterdir()) == sorted(p.name for p in others.iterdir())
             assert same, "the two did different work"
@@ -181,7 +187,8 @@ def measure(server: FtpServer, rounds: int, size: int, files: int, scratch: Path
             shutil.rmtree(others)
             for folder in server.root.glob(f"*-{kind}-{number}"):
                 shutil.rmtree(folder)
-        pair("listing 942 entries in 43 folders", count, ["lsf", "-R", "srv:tree"])
+        if "tree" in only:
+            pair(f"a tree of {given.tree} files, listed", first, count, ["lsf", "-R", "srv:tree"])
     return found
 
 
@@ -191,13 +198,15 @@ def main() -> None:
     parser.add_argument("--server", choices=STARTERS, default="vsftpd")
     parser.add_argument("--tls", choices=[tls.value for tls in Tls], default="none")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--size", type=int, default=256, help="MiB")
-    parser.add_argument("--files", type=int, default=1000)
+    parser.add_argument("--only", default="big,small,tree")
+    parser.add_argument("--size", type=int, default=1024, help="MiB")
+    parser.add_argument("--files", type=int, default=5000)
+    parser.add_argument("--tree", type=int, default=20000)
     given = parser.parse_args()
     with STARTERS[given.server](tls=Tls(given.tls)) as server:
         scratch = server.root.parent / "scratch"
         scratch.mkdir()
-        found = measure(server, given.rounds, given.size, given.files, scratch)
+        found = measure(server, given, scratch)
     print(f"{given.server}, TLS {given.tls}, medians of {given.rounds}, load {os.getloadavg()[0]:.1f}")
     for name, pairs in found.items():
         ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))

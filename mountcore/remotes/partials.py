@@ -30,7 +30,7 @@ def partial_name(name: str, *, hidden: bool = True, kept: bool = False) -> str:
 
 def is_ours(name: str) -> bool:
     """Whether a name in a listing is an upload in progress, or what one left behind."""
-    return _MINE.fullmatch(name) is not None
+    return ".portside-" in name and _MINE.fullmatch(name) is not None
 
 
 def is_abandonable(name: str) -> bool:

@@ -36,6 +36,10 @@ class ScriptedFtp:
         self.port = 0
         self.greeting: bytes | None = b"220 hello\r\n"
         self.heard: list[str] = []
+        self.packets: list[list[str]] = []
+        """The same, by what came at once."""
+        self.one_at_a_time = False
+        """Of two commands that come at once, the second is lost."""
         self.uploads: list[bytes] = []
         self.connections = 0
         self._answers = DEFAULTS | dict(answers)
@@ -66,7 +70,10 @@ class ScriptedFtp:
                 if not received:
                     return
                 buffer += bytes(received)
+                self.packets.append(buffer.decode("utf-8", "surrogateescape").split("\r\n")[:-1])
             line, _, buffer = buffer.partition(b"\r\n")
+            if self.one_at_a_time:
+                buffer = b""
             text = line.decode("utf-8", "surrogateescape")
             self.heard.append(text)
             verb, _, argument = text.partition(" ")

@@ -12,14 +12,17 @@ import re
 import select
 import socket
 import ssl
+from collections import deque
+from collections.abc import Iterable
 from typing import final
 
 import trio
 
-from ...errors import Corrupt, Denied, InvalidName, Unreachable, Unsupported
+from ...errors import Corrupt, Denied, InvalidName, TimedOut, Unreachable, Unsupported
 from .console import LOGIN, Console
 from .data import Data, open_data
-from .dial import Draining, Stream, close_now, network_errors, open_tcp, socket_of
+from .dial import Draining, Stream, close_now, network, open_tcp, socket_of
+from .options import DataConnection
 from .replies import Reply, ReplyError, means_too_many
 from .server import Server
 from .tls import Trust, start_tls
@@ -28,6 +31,9 @@ log = logging.getLogger(__name__)
 LINE_LIMIT = 8192
 """Bytes in one line of a reply or listing: a path of 4 KiB, encoded, and its facts."""
 REPLY_LIMIT = 1000
+_REPLY = re.compile(r"[1-6][0-9]{2}([ -]|$)")
+PIPELINE_PROOF = 5.0
+"""Seconds for the second of two commands sent at once; a server that loses it is not sent two again."""
 
 
 @final
@@ -53,6 +59,10 @@ class Connection:
         self._protected = False
         self._session: ssl.SSLSession | None = None
         self._in = False
+        self._owed = 0
+        """Commands whose last reply has not been read."""
+        self._known: deque[tuple[tuple[str, str], Reply]] = deque()
+        """Commands sent ahead, and their replies."""
         self.directory: str | None = None
         """Where CWD has led, as it was asked for; None: elsewhere."""
 
@@ -64,10 +74,9 @@ class Connection:
             raw = await open_tcp(options, options.host, options.port)
             connection = cls(server, trust, raw)
             try:
-                if await connection._begin():
-                    await connection._log_in()
+                if await connection._begin() and await connection._log_in():
                     return connection
-                connection.close()  # now it is known whom to trust
+                connection.close()  # now it is known whom to trust, and how to talk
             except ReplyError as refusal:
                 connection.close()
                 reply = refusal.reply
@@ -86,8 +95,34 @@ class Connection:
 
     async def command(self, verb: str, argument: str = "", *, within: float | None = None) -> Reply:
         """Send one command and read its reply; a 1yz reply leaves the connection unsettled."""
+        if self._known:
+            (command, reply) = self._known.popleft()
+            if command == (verb, argument):
+                return reply
+            self._known.clear()
         await self.send(verb, argument)
         return await self.reply(within)
+
+    async def ahead(self, *commands: tuple[str, str]) -> None:
+        """Send commands that are about to be asked for, in one packet: `command` then has their replies, as long as it
+        is asked for them in this order. Saves a round trip for each; does nothing where the server does not take it.
+        None of them may start a transfer, or do harm if it turns out that it is not wanted."""
+        if not self.server.pipelines or len(commands) < 2:
+            return
+        await self._send_lines(commands)
+        self._known.clear()
+        for command in commands:
+            self._known.append((command, await self.reply()))
+
+    def foresees_epsv(self) -> bool:
+        """Whether the next transfer will begin with EPSV, so that it can be sent ahead."""
+        kind = self._options.data
+        passive = kind is DataConnection.EPSV or (kind is DataConnection.AUTO_PASSIVE and self.server.epsv_proved)
+        return passive and not self.server.has("PRET")
+
+    def forget(self) -> None:
+        """What was sent ahead is not asked for any more."""
+        self._known.clear()
 
     async def demand(self, verb: str, argument: str = "") -> Reply:
         """`command` that must end in 2yz or 3yz; raises `ReplyError` otherwise."""
@@ -98,12 +133,9 @@ class Connection:
 
     async def reply(self, within: float | None = None) -> Reply:
         """Read the next reply, for at most ``within`` seconds."""
-        with (
-            network_errors(self._options.address, "waiting for a reply"),
-            trio.fail_after(self._options.timeout if within is None else within),
-        ):
+        with network(self._options.address, "waiting for a reply", self._options.timeout if within is None else within):
             first = await self._line()
-            if not re.match(r"[1-6][0-9]{2}([ -]|$)", first):
+            if not _REPLY.match(first):
                 raise Corrupt("", f"{self._options.address}: not an FTP reply: {first[:80]!r}")
             lines = [first]
             if first[3:4] == "-":
@@ -114,7 +146,9 @@ class Connection:
                         raise Corrupt("", f"{self._options.address}: a reply without an end")
         reply = Reply(int(first[:3]), lines[-1][4:].strip(), tuple(lines))
         self._console.received(lines[-1])
-        self.settled = reply.code >= 200 and not self._buffer
+        if reply.code >= 200 and self._owed:
+            self._owed -= 1
+        self.settled = reply.code >= 200 and not self._owed and not self._buffer
         if reply.code == 421:
             self.close()
             if self.used:
@@ -140,12 +174,12 @@ class Connection:
         """Host and address family to connect to for data."""
         if self._options.proxy is not None:  # the peer is the proxy; it resolves the name again
             return self._options.host, socket.AF_INET
-        with network_errors(self._options.address, "connecting"):
+        with network(self._options.address, "connecting"):
             return socket_of(self._stream).getpeername()[0], socket_of(self._stream).family
 
     def here(self) -> tuple[str, int]:
         """Our own address, as the server sees it if nothing translates it, and its family."""
-        with network_errors(self._options.address, "listening"):
+        with network(self._options.address, "listening"):
             return socket_of(self._stream).getsockname()[0], socket_of(self._stream).family
 
     def is_stale(self) -> bool:
@@ -205,7 +239,8 @@ class Connection:
         self.server.encrypts = True
         return True
 
-    async def _log_in(self) -> None:
+    async def _log_in(self) -> bool:
+        """Log in and set up; False if it has to be done again on a new connection."""
         options, server = self._options, self.server
         reply = await self.command("USER", options.user)
         if reply.code == 331:
@@ -217,22 +252,42 @@ class Connection:
         self._in = True
         if isinstance(self._stream, trio.SSLStream):
             await self._protect()
-        if not server.contacted:
-            reply = await self.command("FEAT")
-            server.learn_features(reply.lines if reply.ok else ())
+        if not server.contacted and not await self._get_to_know():
+            return False
+        setup = [("TYPE", "I")]
         if options.utf8 and server.has("UTF8"):
-            await self.command("OPTS", "UTF8 ON")  # 200; "always on" is a 501, 504 or 202 with some
+            setup.append(("OPTS", "UTF8 ON"))  # 200; "always on" is a 501, 504 or 202 with some
         facts = server.features.get("MLST", "").lower()
         if facts and not all(f"{wanted}*" in facts for wanted in ("type", "size", "modify")):
-            await self.command("OPTS", "MLST type;size;modify;")
-        await self.command("TYPE", "I")
-        if not server.contacted:
-            reply = await self.command("PWD")
-            match = re.search(r'"((?:[^"]|"")*)"', reply.lines[-1]) if reply.ok else None
-            server.home = match[1].replace('""', '"') if match and match[1] else "/"
-            server.contacted = True
+            setup.append(("OPTS", "MLST type;size;modify;"))
+        await self.ahead(*setup)
+        for verb, argument in setup:
+            await self.command(verb, argument)
         if options.clear_commands and isinstance(self._stream, trio.SSLStream):
             await self._end_encryption(self._stream)
+        return True
+
+    async def _get_to_know(self) -> bool:
+        """What the server can do, where we are, and whether it takes two commands at once; False if it does not:
+        then this connection is in disorder."""
+        server = self.server
+        if server.pipelines is None:
+            await self._send_lines([("FEAT", ""), ("PWD", "")])
+            features = await self.reply()
+            try:
+                place = await self.reply(min(PIPELINE_PROOF, self._options.timeout))
+            except TimedOut:
+                log.info("%s: takes one command at a time", self._options.address)
+                server.pipelines = False
+                return False
+            server.pipelines = place.ok
+        else:
+            features, place = await self.command("FEAT"), await self.command("PWD")
+        server.learn_features(features.lines if features.ok else ())
+        match = re.search(r'"((?:[^"]|"")*)"', place.lines[-1]) if place.ok else None
+        server.home = match[1].replace('""', '"') if match and match[1] else "/"
+        server.contacted = True
+        return True
 
     async def _protect(self) -> None:
         """Have data connections encrypted, or, if told so, not (RFC 4217 §9)."""
@@ -252,7 +307,7 @@ class Connection:
             log.warning("%s: commands stay encrypted: %s", self._options.address, reply)
             return
         self._session = stream.session
-        with network_errors(self._options.address, "ending TLS"), trio.fail_after(self._options.timeout):
+        with network(self._options.address, "ending TLS", self._options.timeout):
             transport, early = await stream.unwrap()
         assert isinstance(transport, Draining)
         self._stream = transport.raw
@@ -262,18 +317,31 @@ class Connection:
 
     async def send(self, verb: str, argument: str = "") -> None:
         """Send one command; its reply is read elsewhere."""
-        line = f"{verb} {argument}" if argument else verb
-        if any(c in line for c in "\r\n\0"):
-            raise InvalidName(argument, "a line break or NUL cannot be sent over FTP")
-        try:
-            charset = "utf-8" if verb in LOGIN else self._options.charset
-            wire = line.encode(charset, "surrogateescape") + b"\r\n"
-        except UnicodeEncodeError:
-            raise InvalidName(argument, f"it cannot be written in charset {self._options.charset}") from None
+        await self._send_lines([(verb, argument)])
+
+    def forgive(self) -> None:
+        """Expect no more replies: what was asked has been answered, in this server's own way."""
+        self._owed = 0
+        self.settled = not self._buffer
+
+    async def _send_lines(self, commands: Iterable[tuple[str, str]]) -> None:
+        packet = b""
+        count = 0
+        for verb, argument in commands:
+            line = f"{verb} {argument}" if argument else verb
+            if any(c in line for c in "\r\n\0"):
+                raise InvalidName(argument, "a line break or NUL cannot be sent over FTP")
+            try:
+                charset = "utf-8" if verb in LOGIN else self._options.charset
+                packet += line.encode(charset, "surrogateescape") + b"\r\n"
+            except UnicodeEncodeError:
+                raise InvalidName(argument, f"it cannot be written in charset {self._options.charset}") from None
+            self._console.sent(verb, argument)
+            count += 1
+        self._owed += count
         self.settled = False
-        self._console.sent(verb, argument)
-        with network_errors(self._options.address, "sending"), trio.fail_after(self._options.timeout):
-            await self._stream.send_all(wire)
+        with network(self._options.address, "sending", self._options.timeout):
+            await self._stream.send_all(packet)
 
     async def _line(self) -> str:
         while (end := self._buffer.find(b"\n")) < 0:

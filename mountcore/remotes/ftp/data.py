@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, final
 import trio
 
 from ...errors import Busy, Corrupt, StorageError, TimedOut, Unreachable
-from .dial import Stream, close_now, network_errors, open_tcp
+from .dial import Stream, bulky, close_now, network, open_to_peer
 from .options import DataConnection
 from .replies import Reply, ReplyError
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 log = logging.getLogger(__name__)
-RECEIVE = 256 << 10
+RECEIVE = 1 << 20
 _SIX = r"(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3})"
 
 
@@ -69,7 +69,7 @@ async def _connect(connection: Connection) -> trio.SocketStream:
         match = re.search(r"\((.)\1\1(\d{1,5})\1\)", reply.text)
         if reply.code == 229 and match and 0 < int(match[2]) < 65536:
             try:
-                stream = await open_tcp(options, host, int(match[2]))
+                stream = await open_to_peer(options, host, family, int(match[2]))
             except (Unreachable, TimedOut) as problem:
                 # firewalls that open ports as they read PASV replies may not know EPSV
                 if only or server.epsv_proved:
@@ -86,7 +86,7 @@ async def _connect(connection: Connection) -> trio.SocketStream:
     if reply.code != 227 or not match or any(int(part) > 255 for part in match.groups()):
         raise ReplyError(reply)
     told = ".".join(match.groups()[:4])
-    return await open_tcp(options, passive_host(kind, told, host), int(match[5]) << 8 | int(match[6]))
+    return await open_to_peer(options, passive_host(kind, told, host), family, int(match[5]) << 8 | int(match[6]))
 
 
 def passive_host(kind: DataConnection, told: str, host: str) -> str:
@@ -104,7 +104,7 @@ async def _listen(connection: Connection) -> trio.socket.SocketType:
     here, family = connection.here()
     listener = trio.socket.socket(family, socket.SOCK_STREAM)
     try:
-        with network_errors(options.address, "listening"):
+        with network(options.address, "listening"):
             await _bind(listener, here, options.active_ports)
             listener.listen(1)
         port = listener.getsockname()[1]
@@ -141,14 +141,11 @@ async def _bind(listener: trio.socket.SocketType, here: str, ports: range) -> No
 async def _accept(connection: Connection, listener: trio.socket.SocketType) -> trio.SocketStream:
     host, _ = connection.peer()
     options = connection.server.options
-    with (
-        network_errors(options.address, "waiting for the server to connect"),
-        trio.fail_after(options.connect_timeout),
-    ):
+    with network(options.address, "waiting for the server to connect", options.connect_timeout):
         while True:
             accepted, address = await listener.accept()
             if address[0] == host:
-                return trio.SocketStream(accepted)
+                return bulky(trio.SocketStream(accepted))
             accepted.close()
 
 
@@ -178,14 +175,14 @@ class Data:
 
     async def receive(self, most: int = RECEIVE) -> bytes | bytearray:
         """The next bytes; b"" at the end, which only `finish` proves to be the real one."""
-        with network_errors(self._options.address, "receiving"), trio.fail_after(self._options.timeout):
+        with network(self._options.address, "receiving", self._options.timeout):
             block = await self._stream.receive_some(most)
         await self._keep_alive()
         return block
 
     async def send(self, data: bytes | memoryview) -> None:
         """Send all of it."""
-        with network_errors(self._options.address, "sending"), trio.fail_after(self._options.timeout):
+        with network(self._options.address, "sending", self._options.timeout):
             await self._stream.send_all(data)
         await self._keep_alive()
 
@@ -209,7 +206,8 @@ class Data:
             return
         try:
             reply = await connection.reply(self._options.close_timeout)
-            connection.settled = connection.settled or reply.code == 150
+            if reply.code == 150:
+                connection.forgive()
         except (Unreachable, TimedOut, Corrupt):
             connection.close()
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 import base64
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import final
 
 import trio
 
 from ...errors import Denied, StorageError, TimedOut, Unreachable
 from .options import FtpOptions, Proxy
+
+TCP_NOTSENT_LOWAT = 25
 
 
 @final
@@ -54,26 +55,46 @@ def socket_of(stream: Stream) -> trio.socket.SocketType:
     return (stream.transport_stream.raw if isinstance(stream, trio.SSLStream) else stream).socket
 
 
-@contextmanager
-def network_errors(address: str, doing: str) -> Iterator[None]:
-    """Turn what sockets and TLS raise into ours; nothing else."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except trio.TooSlowError:
-        raise TimedOut("", f"{address}: {doing} took too long") from None
-    except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError) as problem:
+@final
+class network:
+    """What sockets and TLS raise inside becomes ours; and, if told so, it may take only so many seconds.
+
+    One object instead of two generators: a transfer of a small file passes here a dozen times.
+    """
+
+    __slots__ = ("_address", "_doing", "_scope")
+
+    def __init__(self, address: str, doing: str, seconds: float | None = None) -> None:
+        self._address = address
+        self._doing = doing
+        self._scope = None if seconds is None else trio.move_on_after(max(seconds, 0))
+
+    def __enter__(self) -> None:
+        if self._scope is not None:
+            self._scope.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        scope = self._scope
+        if scope is not None:
+            scope.__exit__(kind, problem, trace)
+            if scope.cancelled_caught:
+                raise TimedOut("", f"{self._address}: {self._doing} took too long") from None
+        if problem is None or isinstance(problem, StorageError):
+            return
+        if isinstance(problem, OSError | trio.BrokenResourceError | trio.ClosedResourceError):  # SSLError is an OSError
+            raise self._ours(problem) from problem
+
+    def _ours(self, problem: BaseException) -> StorageError:
         cause = problem.__cause__ if isinstance(problem.__cause__, ssl.SSLError | OSError) else problem
         if isinstance(cause, ssl.SSLCertVerificationError):
-            raise Denied(
+            return Denied(
                 "",
-                f"{address}: its certificate is not trusted: {cause.verify_message}; "
+                f"{self._address}: its certificate is not trusted: {cause.verify_message}; "
                 "ca_cert names who signed it, certificate_hash the certificate itself",
-            ) from problem
-        raise Unreachable("", f"{address}: {doing} failed: {words(cause)}") from problem
-    except OSError as problem:
-        raise Unreachable("", f"{address}: {doing} failed: {words(problem)}") from problem
+            )
+        return Unreachable("", f"{self._address}: {self._doing} failed: {words(cause)}")
 
 
 def words(problem: BaseException) -> str:
@@ -94,7 +115,7 @@ def words(problem: BaseException) -> str:
 async def open_tcp(options: FtpOptions, host: str, port: int) -> trio.SocketStream:
     """A TCP connection to ``host`` within ``connect_timeout``, through the proxy if there is one."""
     address = f"{host}:{port}"
-    with network_errors(address, "connecting"), trio.fail_after(options.connect_timeout):
+    with network(address, "connecting", options.connect_timeout):
         proxy = options.proxy
         if proxy is None:
             stream = await trio.open_tcp_stream(host, port)
@@ -109,6 +130,27 @@ async def open_tcp(options: FtpOptions, host: str, port: int) -> trio.SocketStre
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 30)
         return stream
+
+
+async def open_to_peer(options: FtpOptions, host: str, family: int, port: int) -> trio.SocketStream:
+    """Another connection to an address that we are connected to already: no names, no second try."""
+    if options.proxy is not None:
+        return await open_tcp(options, host, port)
+    with network(f"{host}:{port}", "connecting", options.connect_timeout):
+        raw = trio.socket.socket(family, socket.SOCK_STREAM)
+        try:
+            await raw.connect((host, port))
+        except BaseException:
+            raw.close()
+            raise
+        return bulky(trio.SocketStream(raw))
+
+
+def bulky(stream: trio.SocketStream) -> trio.SocketStream:
+    """For data: trio keeps little unsent data in the kernel, which is good for answers and slow for files."""
+    stream.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, 4 << 20)
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return stream
 
 
 def close_now(stream: Stream) -> None:

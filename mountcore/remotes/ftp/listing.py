@@ -30,6 +30,9 @@ _STAMP = re.compile(r"(\d{4})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})(?:\.(\d{1,9}))?
 
 def parse_stamp(text: str) -> tuple[int, int] | None:
     """``YYYYMMDDHHMMSS[.sss]`` (MDTM, MLSD, MFMT; UTC) as nanoseconds and their resolution."""
+    if len(text) == 14 and text.isdecimal() and text.isascii():
+        whole = epoch(int(text[:4]), int(text[4:6]), int(text[6:8]), int(text[8:10]), int(text[10:12]))
+        return None if whole is None or text[12] > "6" else ((whole + min(int(text[12:]), 59)) * SECOND, SECOND)
     match = _STAMP.fullmatch(text.strip())
     if not match:
         if text.startswith("191") and len(text) > 14:  # the year 2000 as "19100": old wu-ftpd
@@ -49,6 +52,9 @@ def format_stamp(mtime_ns: int) -> str:
     return f"{moment:%Y%m%d%H%M%S}".rjust(14, "0")
 
 
+_TYPE, _SIZE, _MODIFY = (re.compile(f"(?:^|;){fact}=([^;]*)", re.IGNORECASE) for fact in ("type", "size", "modify"))
+
+
 def parse_mlsx(line: str, *, single: bool = False) -> Listed | None:
     """One line of MLSD, or (``single``) the middle line of MLST: ``type=file;size=3;modify=20240101000000; name``.
 
@@ -57,12 +63,8 @@ def parse_mlsx(line: str, *, single: bool = False) -> Listed | None:
     facts_text, space, name = line.partition(" ")
     if not space or not name:
         return None
-    facts = {}
-    for fact in facts_text.split(";"):
-        key, equals, value = fact.partition("=")
-        if equals:
-            facts[key.lower()] = value
-    what = facts.get("type", "file")
+    found = _TYPE.search(facts_text)
+    what = found[1] if found else "file"
     kind: Kind | None
     target = ""
     match what.lower().partition(":")[0]:
@@ -78,8 +80,9 @@ def parse_mlsx(line: str, *, single: bool = False) -> Listed | None:
             kind, target = Kind.SYMLINK, what.partition(":")[2]
         case _:
             kind = None
-    stamp = parse_stamp(facts.get("modify", ""))
-    size = facts.get("size", "")
+    modify, length = _MODIFY.search(facts_text), _SIZE.search(facts_text)
+    stamp = parse_stamp(modify[1]) if modify else None
+    size = length[1] if length else ""
     return Listed(
         name,
         kind,

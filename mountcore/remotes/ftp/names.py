@@ -14,7 +14,9 @@ Bytes that are not UTF-8 pass both ways as surrogates (PEP 383), as in file name
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import final
 
 from ...errors import InvalidName, Refused
@@ -102,7 +104,7 @@ class NameEncoding:
         return char in self.anywhere or (start == 0 and char in self.first) or (stop == length and char in self.last)
 
     def _translate(self, text: str, *, to_wire: bool) -> str:
-        if text.isalnum():
+        if not _remarkable(self).search(text):
             return text
         length, out, i = len(text), [], 0
         while i < length:
@@ -126,6 +128,18 @@ class NameEncoding:
                 out.append(char)
             i = stop
         return "".join(out)
+
+
+@lru_cache(64)
+def _remarkable(encoding: NameEncoding) -> re.Pattern[str]:
+    """What a name must have in it, or at an end, to be changed at all, either way."""
+
+    def one_of(chars: frozenset[str]) -> str:
+        both = sorted({*chars, *map(_picture, chars)})
+        return f"[{''.join(map(re.escape, both))}]" if both else "(?!)"
+
+    anywhere = one_of(encoding.anywhere | {"\r", "\n"})
+    return re.compile(f"{QUOTE}|{anywhere}|^{one_of(encoding.first)}|{one_of(encoding.last)}\\Z")
 
 
 _NEVER = ("\r", "\n")

@@ -119,10 +119,12 @@ class FtpOptions:
         """Whether anything is encrypted."""
         return self.implicit_tls or self.explicit_tls
 
-    @property
-    def address(self) -> str:
-        """``host:port`` for messages and the identity."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+    address: str = field(init=False, default="")
+    """``host:port`` for messages and the identity."""
+
+    def __post_init__(self) -> None:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        object.__setattr__(self, "address", f"{host}:{self.port}")
 
     def identity(self, root: str) -> str:
         """Which files these are, without secrets; the same with and without TLS."""

@@ -25,7 +25,7 @@ from ...errors import (
     Unreachable,
     Unsupported,
 )
-from ..guard import Guard
+from ..guard import Guard, Patience
 from ..partials import ABANDONED_AFTER, is_abandonable, is_ours
 from ..paths import check_path, is_below, join, parent
 from ..protocol import Capabilities, Entry, Expect, Kind, Remote, RenameScope, Source, Span, Usage, Version
@@ -37,6 +37,7 @@ from .replies import ReplyError, error_for
 from .server import Server
 from .session import HELD_BACK, Session
 from .tls import Trust
+from .walk import Walk
 
 T = TypeVar("T")
 
@@ -78,6 +79,7 @@ class FtpRemote(Remote):
             set_mtime=server.contacted and server.sets_times,
             atomic_put=server.rename_replaces,
             ranged_read=server.rest,
+            list_tree=True,
             usage=server.has("AVBL"),
             parallelism=self._pool.size,
         )
@@ -98,6 +100,10 @@ class FtpRemote(Remote):
             for link in links:
                 yield await session.followed(join(wanted, link.name), link)
 
+    def list_tree(self, directory: str) -> AsyncGenerator[tuple[str, Entry], None]:
+        """Folders are listed side by side, over as many connections as there may be."""
+        return Walk(self.list, check_path(directory), self._pool.size, Patience()).entries()
+
     async def stat(self, path: str) -> Entry:
         return await self._call(path, lambda session: session.stat(path))
 
@@ -106,6 +112,7 @@ class FtpRemote(Remote):
         check_path(path)
         async with self._session(path, stream=True) as session:
             if version is not None:
+                await session.about_to_read(path)
                 now = await session.stat(path)
                 if now.kind is Kind.DIRECTORY:
                     raise IsDirectory(path)

@@ -24,12 +24,16 @@ class Server:
     encrypts: bool = False
     """TLS has been spoken with it."""
     warned_clear: bool = False
+    pipelines: bool | None = None
+    """Commands may be sent before the reply to the last one is there: tried at the first contact."""
     epsv: bool = True
     epsv_proved: bool = False
     eprt: bool = True
     rest: bool = True
     mfmt: bool = True
     mdtm: bool = True
+    times_proved: bool = False
+    """A time that was set was there when asked for afterwards."""
     mdtm_write: bool | None = None
     """MDTM with a time sets it: vsftpd does; elsewhere it is tried once."""
     size: bool = True

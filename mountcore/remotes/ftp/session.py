@@ -49,6 +49,7 @@ class Session:
         self.connection = connection
         self.server: Server = connection.server
         self._root = root
+        connection.forget()
         connection.directory = None  # it may have been moved since, and another be there now
 
     @property
@@ -113,6 +114,19 @@ class Session:
         """Whether nothing at all is in a directory, partials counted."""
         async with aclosing(self.listing(directory)) as entries:
             return not [entry async for entry in entries]
+
+    async def probing(self, path: str) -> list[tuple[str, str]]:
+        """The commands that `probe` is going to send if all goes well, to be sent ahead."""
+        if self.server.mlst:
+            return [("MLST", await self.at(path))]
+        wire = await self.at(path)
+        commands = [("SIZE", wire)] if self.server.size else []
+        return [*commands, ("MDTM", wire)] if self.server.mdtm else commands
+
+    async def about_to_read(self, path: str) -> None:
+        """Send what comes before RETR ahead, in one packet."""
+        epsv = [("EPSV", "")] if self.connection.foresees_epsv() else []
+        await self.connection.ahead(*await self.probing(path), *epsv)
 
     async def probe(self, path: str) -> Entry | None:
         """Like `stat`, by commands about this one path only; None where the server's no may mean anything."""
@@ -276,6 +290,8 @@ class Session:
     async def _list(self, directory: str) -> AsyncGenerator[Listed, None]:
         """CWD proves that the directory exists, as an empty LIST does not; and no name is in LIST's argument,
         where servers see options and patterns."""
+        if self.connection.foresees_epsv():
+            await self.connection.ahead(("CWD", self.wire(directory)), ("EPSV", ""))
         reply = await self.enter(self.wire(directory))
         if not reply.ok:
             raise await self._unlistable(directory, reply)
@@ -401,11 +417,12 @@ class Session:
         if not listed.local or listed.mtime_ns is None:
             return listed
         offset, resolution = self.server.list_offset_ns, listed.resolution_ns
+        if offset == 0:
+            return listed
         if offset is None:
             return _retimed(listed, listed.mtime_ns, max(resolution, DAY) + DAY)
-        if offset:  # the zone is known, whether it had summer time that day is not
-            resolution += 60 * MINUTE
-        return _retimed(listed, listed.mtime_ns - offset, resolution)
+        # the zone is known, whether it had summer time that day is not
+        return _retimed(listed, listed.mtime_ns - offset, resolution + 60 * MINUTE)
 
     def _entry(self, name: str, listed: Listed) -> Entry:
         kind = listed.kind or Kind.FILE

@@ -16,7 +16,7 @@ from typing import Any, final
 import trio
 
 from ...errors import Refused
-from .dial import Draining, Stream, close_now, network_errors, words
+from .dial import Draining, Stream, close_now, network, words
 from .options import FtpOptions
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ async def start_tls(
     if session is not None:
         secure.session = session
     try:
-        with network_errors(options.address, "the TLS handshake"), trio.fail_after(options.connect_timeout):
+        with network(options.address, "the TLS handshake", options.connect_timeout):
             await secure.do_handshake()
     except BaseException:
         close_now(secure)

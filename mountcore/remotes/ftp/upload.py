@@ -32,12 +32,14 @@ from ...errors import (
 from ..partials import partial_name
 from ..paths import basename, join, parent
 from ..protocol import Absent, Anything, Entry, Expect, Kind, Source, Version
+from .data import Data
 from .listing import SECOND, format_stamp, parse_stamp
 from .replies import Reply, ReplyError, error_for
+from .server import Server
 from .session import Session
 
 log = logging.getLogger(__name__)
-PIECE = 512 << 10
+PIECE = 1 << 20
 EARLY_CHECK = 4 << 20
 """From this size on, `expect` is looked at before the upload too: it may save the whole transfer."""
 CLEANUP = 5.0
@@ -65,6 +67,7 @@ async def store(
     partial = join(parent(path), partial_name(basename(path), hidden=session.server.dot_names))
     try:
         partial = await _send(session, partial, path, source)
+        await _about_to_conclude(session, partial, path, expect, mtime_ns)
         stamp = await set_time(session, partial, mtime_ns) if mtime_ns is not None else None
         entry = await _verified(session, partial, path, source.size, stamp)
         await check(session, path, expect)
@@ -79,6 +82,27 @@ async def store(
             leftover.add(basename(partial))
         raise
     return entry
+
+
+async def _about_to_conclude(session: Session, partial: str, path: str, expect: Expect, mtime_ns: int | None) -> None:
+    """Send what comes between the upload and its publication ahead, in one packet."""
+    commands = []
+    if mtime_ns is not None and (way := _time_command(session.server, mtime_ns)) is not None:
+        commands.append((way[0], f"{way[1]} {await session.at(partial)}"))
+    if session.server.options.check_upload:
+        commands += await session.probing(partial)
+    if not isinstance(expect, Anything):
+        commands += await session.probing(path)
+    await session.connection.ahead(*commands)
+
+
+def _time_command(server: Server, mtime_ns: int) -> tuple[str, str] | None:
+    """The command that sets a time, and the time as it wants it; None where there is none."""
+    if server.mfmt and not server.options.writing_mdtm:
+        return "MFMT", format_stamp(mtime_ns)
+    if server.mdtm and server.mdtm_write is not False:
+        return "MDTM", format_stamp(mtime_ns)
+    return None
 
 
 async def settle(session: Session, path: str, lost: AnswerLost) -> Entry:
@@ -106,15 +130,8 @@ async def _send(session: Session, partial: str, path: str, source: Source) -> st
             raise await _no_room_or_place(session, refusal.reply, path) from None
         server.dot_names, partial = False, plain
     async with data:
-        offset = 0
         try:
-            while offset < source.size:
-                # in a thread: a source may read from a busy disk, or hold back for a bandwidth limit
-                piece = await trio.to_thread.run_sync(source.pread, min(PIECE, source.size - offset), offset)
-                if not piece:
-                    raise Corrupt(path, f"the source ended at {offset} of {source.size} bytes")
-                await data.send(piece)
-                offset += len(piece)
+            await _send_all(data, source, path)
             await data.finish()
             await trio.sleep(server.options.upload_delay)
         except TimedOut:
@@ -126,6 +143,52 @@ async def _send(session: Session, partial: str, path: str, source: Source) -> st
         except ReplyError as refusal:
             raise await _no_room_or_place(session, refusal.reply, path) from None
     return partial
+
+
+async def _send_all(data: Data, source: Source, path: str) -> None:
+    """All of the source. It is read in a thread, one piece ahead: it may be on a busy disk, or wait for bandwidth."""
+
+    async def read(offset: int) -> bytes:
+        piece = await trio.to_thread.run_sync(source.pread, min(PIECE, source.size - offset), offset)
+        if not piece:
+            raise Corrupt(path, f"the source ended at {offset} of {source.size} bytes")
+        return piece
+
+    if source.size <= PIECE:
+        offset = 0
+        while offset < source.size:
+            piece = await read(offset)
+            await data.send(piece)
+            offset += len(piece)
+        return
+
+    async def read_ahead(sink: trio.MemorySendChannel[bytes | StorageError | OSError]) -> None:
+        offset = 0
+        async with sink:
+            while offset < source.size:
+                try:
+                    piece = await read(offset)
+                except (StorageError, OSError) as problem:
+                    await sink.send(problem)  # raised where it is used: not wrapped in a group
+                    return
+                await sink.send(piece)
+                offset += len(piece)
+
+    problem: BaseException | None = None
+    sink, pieces = trio.open_memory_channel[bytes | StorageError | OSError](1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_ahead, sink)
+        async with pieces:
+            try:
+                async for found in pieces:
+                    if not isinstance(found, bytes):
+                        raise found
+                    await data.send(found)
+            except (StorageError, OSError) as failure:
+                problem = failure
+                nursery.cancel_scope.cancel()
+    if problem is not None:
+        raise problem
 
 
 async def _reason(session: Session, broken: StorageError, path: str) -> StorageError:
@@ -229,6 +292,7 @@ async def publish(session: Session, source: str, target: str) -> None:
 async def rename(session: Session, source: str, target: str) -> Reply | None:
     """RNFR and RNTO; None if done, else the refusal. Raises `NotFound` if there is no source."""
     connection = session.connection
+    await connection.ahead(("RNFR", await session.at(source)), ("RNTO", session.near(target)))
     reply = await connection.command("RNFR", await session.at(source))
     if reply.code == 350:
         reply = await connection.command("RNTO", session.near(target))
