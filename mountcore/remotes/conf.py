@@ -30,7 +30,7 @@ from .conffile import Section, own_file, rclone_file, read_file
 from .keeping import KEYRING, from_keyring, from_netrc
 from .obscure import reveal
 from .protocol import Remote
-from .registry import RemoteType, open_remote, types
+from .registry import RemoteType, open_remote, types, unknown
 
 log = logging.getLogger(__name__)
 
@@ -151,9 +151,7 @@ class Config:
         facts = known.get(kind)
         if facts is None:
             place = f"{section.place}: " if section else ""
-            near = difflib.get_close_matches(kind, [*known, "alias"], 1)
-            hint = f", did you mean {near[0]!r}?" if near else f"; known types: {', '.join(sorted([*known, 'alias']))}"
-            raise Refused(f"{place}unknown storage type {kind!r}{hint}")
+            raise Refused(f"{place}{unknown(kind, [*known, 'alias'])}")
         values = {**address.fallback, **self._stored(address.name, facts, section)}
         for name, text in address.options.items():
             option = facts.option(name)

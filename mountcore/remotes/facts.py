@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .longtail import facts as longtail
 from .objects import facts as objects
 from .registry import RemoteOption, RemoteType
 
@@ -118,10 +119,12 @@ _SFTP_REFUSED = {
     "copy_is_hardlink": "a copy that changes with its original is none; hard links are made where they are asked for",
 }
 
+UNSERVED = longtail.UNSERVED
 TYPES: tuple[RemoteType, ...] = (
     RemoteType("ftp", "An FTP server", "mountcore.remotes.ftp:open", _FTP_OPTIONS),
     RemoteType("local", "A folder of this machine", "mountcore.remotes.local:open"),
     RemoteType("memory", "Files in this process's memory, gone when it ends", "mountcore.remotes.memory:open"),
     RemoteType("sftp", "An SSH server", "mountcore.remotes.sftp:open", _SFTP_OPTIONS, _SFTP_REFUSED, "sftp"),
     *objects.TYPES,
+    *longtail.TYPES,
 )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -70,13 +70,22 @@ def types() -> dict[str, RemoteType]:
     return {name: kind for kind in facts.TYPES for name in (kind.name, *kind.also)}
 
 
+def unknown(kind: str, known: Iterable[str]) -> Refused:
+    """The error for a type that there is not: what became of it, or the nearest name."""
+    from . import facts
+
+    if kind in facts.UNSERVED:
+        return Refused(f"storage type {kind!r}: {facts.UNSERVED[kind]}")
+    near = difflib.get_close_matches(kind, known, 1)
+    hint = f", did you mean {near[0]!r}?" if near else f"; known types: {', '.join(sorted(known))}"
+    return Refused(f"unknown storage type {kind!r}{hint}")
+
+
 def open_remote(kind: str, options: dict[str, str], root: str) -> Remote:
     """Open a storage of type ``kind`` with plain (already revealed) option values, rooted at ``root``."""
     known = types()
     if kind not in known:
-        near = difflib.get_close_matches(kind, known, 1)
-        hint = f", did you mean {near[0]!r}?" if near else f"; known types: {', '.join(sorted(known))}"
-        raise Refused(f"unknown storage type {kind!r}{hint}")
+        raise unknown(kind, known)
     facts = known[kind]
     for name in options:
         facts.option(name)

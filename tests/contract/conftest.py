@@ -18,7 +18,7 @@ from mountcore.remotes.protocol import Remote
 from mountcore.remotes.registry import open_remote
 from tests.servers import SERVERS, SSH_SERVERS, Tls, proftpd, pure_ftpd, pyftpdlib, vsftpd
 from tests.servers.ftp import ACCOUNT
-from tests.servers.objects import OBJECT_SERVERS, ObjectServer
+from tests.servers.objects import KEY, OBJECT_SERVERS, ObjectServer
 
 
 class Server(Protocol):
@@ -89,6 +89,8 @@ BUCKETS: dict[str, tuple[str, dict[str, str]]] = {
     "azurite-parts": ("azurite", {"upload_cutoff": "1Mi", "chunk_size": "1Mi"}),
 }
 """Object stores, which have no folder on this machine's disk: the server, and options."""
+LONG_TAIL = ("opendal-fs", "opendal-s3")
+"""OpenDAL's services with and without files of their own: a folder, and moto's S3."""
 OBJECTS = ("moto", "rclone-s3", "azurite")
 OBJECT_NAMES = ("moto-markers", "rclone-s3", "azurite")
 """With and without marked directories: what names are made of."""
@@ -171,6 +173,8 @@ def fresh(name: str, servers: Servers, scratch: Path) -> Place:
         disk = scratch / folder
         disk.mkdir()
         return Place(name, name, {}, str(disk), disk, None)
+    if name in LONG_TAIL:
+        return _through_opendal(name, servers, scratch / folder)
     if name in BUCKETS:
         host, options = BUCKETS[name]
         store = servers.objects(host)
@@ -184,7 +188,16 @@ def fresh(name: str, servers: Servers, scratch: Path) -> Place:
     return Place(name, STORAGES[name].kind, server.options, root, disk, server)
 
 
-@pytest.fixture(params=[*OWN, *SERVED, *OBJECTS])
+def _through_opendal(name: str, servers: Servers, disk: Path) -> Place:
+    if name == "opendal-fs":
+        disk.mkdir()
+        return Place(name, "opendal", {"service": "fs", "config": f"root='{disk}'"}, "", disk, None)
+    store = servers.objects("moto")
+    config = f"bucket={store.bucket()} endpoint={store.url} region=us-east-1 access_key_id={KEY} secret_access_key=x"
+    return Place(name, "opendal", {"service": "s3", "config": config}, "", None, store)
+
+
+@pytest.fixture(params=[*OWN, *SERVED, *OBJECTS, *LONG_TAIL])
 def place(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[Place]:
     """Every storage in turn."""
     made = fresh(request.param, servers, tmp_path)

@@ -267,7 +267,7 @@ async def test_usage(remote: Remote) -> None:
 
 @pytest.mark.parametrize(
     "place",
-    ["local", *(name for name in SERVED if name not in SLOW), *OBJECTS, "moto-parts", "azurite-parts"],
+    ["local", *(name for name in SERVED if name not in SLOW), *OBJECTS, "moto-parts", "azurite-parts", "opendal-fs"],
     indirect=True,
 )
 async def test_big_files_are_streamed(remote: Remote) -> None:
