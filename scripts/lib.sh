@@ -156,7 +156,7 @@ need_azurite() {
 need_servers() {
     local package packages
     apt_need lftp ncftp wget curl sqlite3 openssl procps psmisc systemd mount attr rsync git make fio stress-ng
-    apt_need openssh-server openssh-client
+    apt_need openssh-server openssh-client strace
     packages=$(cd "$ROOT" && "$VENV/bin/python" -c 'from tests.servers.install import PACKAGES; print(*PACKAGES)')
     for package in $packages; do unpack_server "$package"; done
     need_azurite

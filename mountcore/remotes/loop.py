@@ -29,8 +29,11 @@ STOP_WITHIN = 10.0
 class LoopThread:
     """One loop, one thread. Used from any trio run, one at a time or several."""
 
-    def __init__(self, name: str, workers: int = 8) -> None:
-        """``workers``: threads for what blocks, see :meth:`in_thread`."""
+    def __init__(
+        self, name: str, workers: int = 8, make: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    ) -> None:
+        """``workers``: threads for what blocks, see :meth:`in_thread`; ``make`` makes the loop."""
+        self._make = make
         self._name = name
         self._workers = workers
         self._lock = threading.Lock()
@@ -67,7 +70,7 @@ class LoopThread:
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                self._loop = self._make()
                 self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix=f"{self._name}-io")
                 self._thread = threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True)
                 self._thread.start()

@@ -52,6 +52,12 @@ class ServerProcess:
         self._greeting = greeting
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the process that all of the server descends from."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         sink: IO[bytes]

@@ -23,7 +23,7 @@ FAST = "aes128-gcm@openssh.com"
 OLD_CIPHERS = "+aes128-cbc,aes192-cbc,aes256-cbc,3des-cbc"
 OLD_EXCHANGES = "+diffie-hellman-group-exchange-sha1,diffie-hellman-group14-sha1,diffie-hellman-group1-sha1"
 SYSTEM_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
-WINDOW = 8 << 20
+WINDOW = 4 << 20
 PACKET = 256 << 10
 KEEPALIVE = 15.0
 """Seconds of silence after which the server is asked for a sign of life; three without one end the connection."""
@@ -41,6 +41,18 @@ class Dialer:
 
     async def connect(self, lost: Callable[[], None]) -> asyncssh.SSHClientConnection:
         """A connection, logged in; ``lost`` is called when it ends. Bounded; raises StorageError."""
+        try:
+            return await self._connect(lost, {})
+        except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost, ConnectionError) as problem:
+            # asked for the kinds of keys that known_hosts has; if there is none of them, look at what there is
+            if self._options.host_key_algorithms or self._options.host_keys is HostKeys.ANY:
+                raise login_error(problem, self._options) from None
+        try:
+            return await self._connect(lost, {"server_host_key_algs": "default"})
+        except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost, ConnectionError) as problem:
+            raise login_error(problem, self._options) from None
+
+    async def _connect(self, lost: Callable[[], None], more: dict[str, Any]) -> asyncssh.SSHClientConnection:
         options = self._options
         client: _Client | None = None
 
@@ -55,13 +67,15 @@ class Dialer:
                 known = () if options.host_keys is HostKeys.ANY else asyncssh.read_known_hosts(files)
                 return await asyncssh.connect(
                     options.host,
-                    **self._arguments | ({"encryption_algs": ciphers} if ciphers else {}),
+                    **self._arguments | ({"encryption_algs": ciphers} if ciphers else {}) | more,
                     known_hosts=None if options.host_keys is HostKeys.ANY else known,
                     client_factory=made,
                 )
         except (asyncssh.Error, OSError, ValueError) as problem:
             if client is not None and client.refusal:
                 raise Denied("", client.refusal) from None
+            if isinstance(problem, asyncssh.KeyExchangeFailed | asyncssh.ConnectionLost | ConnectionError):
+                raise
             raise login_error(problem, options) from None
 
     def _from_config(self) -> tuple[Sequence[str], list[str]]:
@@ -202,7 +216,9 @@ def _private_key(options: SftpOptions) -> asyncssh.SSHKey:
     try:
         data = Path(options.key_file).read_bytes() if options.key_file else options.key_pem.encode()
         return asyncssh.import_private_key(data, options.key_passphrase or None)
-    except asyncssh.KeyEncryptionError:
+    except asyncssh.KeyEncryptionError as problem:
+        if "available" in str(problem):
+            raise Refused(f"sftp: {what}: {problem}; pip install 'portside[sftp]'") from None
         raise Refused(f"sftp: {what}: key_file_pass is not its passphrase") from None
     except asyncssh.KeyImportError as problem:
         if "passphrase" in str(problem).lower():

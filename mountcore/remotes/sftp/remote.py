@@ -5,9 +5,10 @@ Root: "" is the directory where the login ends up, ``a/b`` lies in it, ``/a/b`` 
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TypeVar, final
 
@@ -34,11 +35,12 @@ from ..paths import basename, check_path, is_below, join, parent
 from ..protocol import ANYTHING, Capabilities, Entry, Expect, Kind, Remote, RenameScope, Source, Span, Usage, Version
 from . import shell, store
 from .dial import Dialer
-from .link import Failed, Link
+from .link import Failed, File, Link
 from .names import SECOND, Names, kind_of, seconds
 from .options import SftpOptions, parse
 from .pool import Facts, Pool
-from .transfer import Download, settled
+from .transfer import Download, keep, settled
+from .wire import GatheringLoop
 
 T = TypeVar("T")
 BATCH = 500
@@ -64,7 +66,7 @@ class SftpRemote(Remote):
         self._root = absolute + relative
         self._options = options
         self._names = Names(self._root, options)
-        self._loop = LoopThread(f"sftp-{options.host}")
+        self._loop = LoopThread(f"sftp-{options.host}", make=GatheringLoop)
         self._pool = Pool(options, Dialer(options))
         self._slots = trio.Semaphore(self._parallelism)
         self._abandoned: dict[str, set[str]] = {}
@@ -121,15 +123,17 @@ class SftpRemote(Remote):
         check_path(path)
         reading = _Reading(self._pool, self._names, self._options, path, span, version)
         try:
-            await self._on_loop(path, reading.start)
-            yield self._pieces(path, reading)
+            first = await self._on_loop(path, reading.start)
+            yield self._pieces(path, reading, first)
         finally:
-            await self._tidy(reading.close)
+            if not reading.closed:
+                await self._tidy(reading.close)
 
-    async def _pieces(self, path: str, reading: _Reading) -> AsyncIterator[bytes]:
-        while pieces := await self._on_loop(path, reading.next):
+    async def _pieces(self, path: str, reading: _Reading, pieces: Sequence[bytes]) -> AsyncIterator[bytes]:
+        while pieces:
             for piece in pieces:
                 yield piece
+            pieces = [] if reading.closed else await self._on_loop(path, reading.next)
 
     async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
         self._changeable(path)
@@ -378,12 +382,14 @@ class _Reading:
         self._path = path
         self._span = span
         self._version = version
+        self.closed = False
+        """Nothing is held any more."""
         self._held = AsyncExitStack()
         self._download: Download | None = None
         self._expected = 0
 
-    async def start(self) -> None:
-        """Open the file, look whether it is the right one, send the first requests."""
+    async def start(self) -> list[bytes]:
+        """Open the file, look whether it is the right one; answers the first pieces."""
         link = await self._held.enter_async_context(self._pool.link())
         path, span, version = self._path, self._span, self._version
         try:
@@ -393,6 +399,8 @@ class _Reading:
                 raise IsDirectory(path) from None
             raise
         self._held.push_async_callback(file.drop)
+        if version is not None:
+            self._begin(file, min(span.stop, version.size))  # asked for along with the attributes
         attrs = await file.attributes()
         match kind_of(attrs, "-"):
             case Kind.DIRECTORY:
@@ -402,10 +410,14 @@ class _Reading:
         now = self._names.entry(basename(path), attrs, "-")
         if version is not None and now is not None and not now.version.matches(version):
             raise Stale(path, "the file has changed")
-        size = attrs.size if attrs.size is not None else span.stop
-        stop = min(span.stop, size)
-        self._expected = max(0, stop - span.start) if version is not None else 0
-        self._download = Download(file, span.start, stop, self._options)
+        if version is None:
+            self._begin(file, span.stop if attrs.size is None else min(span.stop, attrs.size))
+        else:
+            self._expected = max(0, min(span.stop, version.size) - span.start)
+        return await self.next()
+
+    def _begin(self, file: File, stop: int) -> None:
+        self._download = Download(file, self._span.start, stop, self._options)
         self._held.push_async_callback(self._download.cancel)
         self._download.begin()
 
@@ -416,7 +428,12 @@ class _Reading:
         if not pieces and self._download.received < self._expected:
             missing = self._expected - self._download.received
             raise Corrupt(self._path, f"the file ended {missing} bytes too soon")
+        if self._download.complete:
+            await self.close()
         return pieces
 
     async def close(self) -> None:
-        await settled(self._held.aclose(), CLEANUP)
+        """Give back the file and the link; the server's answer to that is not waited for."""
+        if not self.closed:
+            self.closed = True
+            keep(asyncio.ensure_future(settled(self._held.aclose(), CLEANUP)))

@@ -28,7 +28,7 @@ from ..protocol import Absent, Anything, Entry, Expect, Kind, Source, Version
 from .link import Failed, File, Link
 from .names import SECOND, Names, seconds
 from .options import SftpOptions
-from .transfer import InThread, settled, sync, upload
+from .transfer import InThread, gathered, settled, sync, upload
 
 log = logging.getLogger(__name__)
 EARLY_CHECK = 4 << 20
@@ -110,10 +110,12 @@ class Storing:
             raise await self._names.why(link, self._path, problem, creating=True) from None
         try:
             try:
-                entry = await self._filled(link, file, fill, mtime_ns)
-            finally:
+                size, entry = await self._filled(link, file, fill, mtime_ns)
+            except BaseException:
                 await settled(file.drop(), CLEANUP)
-            before = await self._check(link)
+                raise
+            _, before = await gathered(file.close(), self._check(link))
+            entry = entry or await self._found(link, size)
             if before is not None and before.kind is Kind.FILE and before.mode not in (None, entry.mode):
                 await link.ask(self._path, link.sftp.chmod(wire, before.mode))
             try:
@@ -130,21 +132,35 @@ class Storing:
 
     async def _filled(
         self, link: Link, file: File, fill: Callable[[File], Awaitable[int]], mtime_ns: int | None
-    ) -> Entry:
+    ) -> tuple[int, Entry | None]:
+        """Bytes written, and what is there now; None if the server cannot say yet."""
         try:
             size = await fill(file)
-            if self._options.sync:
-                await sync(file)
-            if mtime_ns is not None and self._options.set_mtime:
-                stamp = seconds(mtime_ns)
-                await link.ask(self._path, file.handle.setstat(asyncssh.SFTPAttrs(atime=int(time.time()), mtime=stamp)))
-            attrs = await file.attributes()
+            # sent together: a server works through requests about one handle in order
+            *_, attrs = await gathered(self._set_time(link, file, mtime_ns), self._sync(file), file.attributes())
         except Failed as problem:
             raise await self._no_room(link, problem) from None
+        except NotFound:
+            return size, None  # rclone's server finds an open file by its name, once that has got around
         if attrs.size is not None and attrs.size != size:
             raise Corrupt(self._path, f"{size} bytes were sent and {attrs.size} arrived")
         entry = self._names.entry(basename(self._path), attrs, "-")
-        return entry or Entry(basename(self._path), Kind.FILE, size)
+        return size, entry or Entry(basename(self._path), Kind.FILE, size)
+
+    async def _found(self, link: Link, size: int) -> Entry:
+        entry = await self._names.stat(link, self._partial)
+        if entry.size != size:
+            raise Corrupt(self._path, f"{size} bytes were sent and {entry.size} arrived")
+        return entry
+
+    async def _set_time(self, link: Link, file: File, mtime_ns: int | None) -> None:
+        if mtime_ns is not None and self._options.set_mtime:
+            times = asyncssh.SFTPAttrs(atime=int(time.time()), mtime=seconds(mtime_ns))
+            await link.ask(self._path, file.handle.setstat(times))
+
+    async def _sync(self, file: File) -> None:
+        if self._options.sync:
+            await sync(file)
 
     async def _no_room(self, link: Link, problem: Failed) -> StorageError:
         """A full disk is a "failure" like any other."""

@@ -51,6 +51,11 @@ class Download:
         self._asked: deque[asyncio.Task[bytes]] = deque()
         self.received = 0
 
+    @property
+    def complete(self) -> bool:
+        """Whether all has been asked for and handed on."""
+        return self._at >= self._stop and not self._asked
+
     def begin(self) -> None:
         """Send the first requests; a reader will come."""
         self._fill()
@@ -135,6 +140,24 @@ async def _fsync(file: File) -> None:
         await file.handle.fsync()
     except asyncssh.SFTPOpUnsupported:
         return
+
+
+async def gathered(*work: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Do all of it at once; the first failure is raised when all have ended."""
+    done = await asyncio.gather(*work, return_exceptions=True)
+    for result in done:
+        if isinstance(result, BaseException):
+            raise result
+    return done
+
+
+_kept: set[asyncio.Future[Any]] = set()
+
+
+def keep(task: asyncio.Future[Any]) -> None:
+    """Let a task run to its end though nobody waits for it: asyncio itself would forget it."""
+    _kept.add(task)
+    task.add_done_callback(_kept.discard)
 
 
 async def settled(work: Coroutine[Any, Any, T], within: float) -> T | None:
