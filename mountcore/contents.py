@@ -82,7 +82,7 @@ class Contents:
         item = node.item
         if item is None:
             path = node.path()
-            item = self.store.get(path)
+            item = self._find(path)
             if item is None:
                 item = self.store.new(path, base=node.version, dirty=False)
             elif not item.dirty and (
@@ -94,7 +94,14 @@ class Contents:
 
     def cached(self, node: Node) -> Item | None:
         """The item of a node, if something of it is cached."""
-        return node.item or (self.store.get(node.path()) if node.kind is Kind.FILE else None)
+        return node.item or (self._find(node.path()) if node.kind is Kind.FILE else None)
+
+    def _find(self, path: str) -> Item | None:
+        item = self.store.get(path)
+        if item is not None and item.dirty and not self.writeback.knows(item):
+            log.warning("%s was changed in an earlier run, and the index did not say so; it is uploaded now", path)
+            self.writeback.schedule(item, 0.0)
+        return item
 
     def attach(self, node: Node, item: Item) -> None:
         """The item is what the node shows."""

@@ -44,15 +44,14 @@ class Poller:
             if self._remote.caps.changes:
                 try:
                     told = await self._remote.changes(cursor)
-                except StorageError as problem:
-                    log.info("the remote does not tell what changed now: %s", problem)
-                else:
                     if cursor is not None:
                         await self._compare(told)
                     elif self._tree.listed(self._tree.root):  # before we followed: nobody tells what came in between
                         self._tree.forget(self._tree.root)
                         await self.look_again(self._tree.root)
                     cursor = told.cursor
+                except OSError as problem:
+                    log.info("the remote does not tell what changed now: %s", problem)
             await trio.sleep(self._interval)
 
     async def _compare(self, told: Changes) -> None:

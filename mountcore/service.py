@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import final
 
 import trio
 
 from .cache.opening import open_store
 from .cache.store import Store
-from .errors import NotDirectory, TimedOut, Unreachable
+from .errors import NotDirectory, Refused, TimedOut, Unreachable
 from .listings import Listings
 from .remotes.limits import LimitedRemote, Limits
 from .remotes.links import Links
@@ -106,19 +106,24 @@ class Core:
                 limits = Limits(settings.upload_limit, settings.download_limit, settings.request_limit)
                 remote = LimitedRemote(entry.remote, limits) if limits else entry.remote
                 remote = Links(remote) if settings.links else remote
+                store.shown_as("links as files" if settings.links else "names as they are")
                 async with trio.open_nursery() as nursery:
-                    store.shown_as("links as files" if settings.links else "names as they are")
                     entry.vfs = vfs = Vfs(remote, store, listings, settings, nursery)
                     if root is not None:
                         await vfs.recover()
                     vfs.start(root)
                     task_status.started()
                     await trio.sleep_forever()
+        except ExceptionGroup as group:  # opening failed: for one reason, which is the caller's
+            if len(group.exceptions) == 1 and isinstance(group.exceptions[0], OSError | Refused):
+                raise group.exceptions[0] from None
+            raise
         finally:
             if self._attached.get(entry.remote.identity) is entry:
                 del self._attached[entry.remote.identity]
             if entry.vfs is not None:
-                entry.vfs.tree.persist()
+                with suppress(OSError):  # the cache's disk; listings can be fetched again
+                    entry.vfs.tree.persist()
             listings.close()
             store.close()
             with trio.CancelScope(shield=True):

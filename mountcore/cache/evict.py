@@ -43,10 +43,13 @@ class Evictor:
         """Tidy every ``poll_interval``; never, where that is off. Moves the index's log along, too."""
         while True:
             await trio.sleep(self._settings.poll_interval or 60.0)
-            await trio.to_thread.run_sync(self._store.index.checkpoint)
-            self._store.save_resting()
-            if self._settings.poll_interval is not None:
-                self.tidy()
+            try:
+                await trio.to_thread.run_sync(self._store.index.checkpoint)
+                self._store.save_resting()
+                if self._settings.poll_interval is not None:
+                    self.tidy()
+            except OSError as problem:  # the cache's disk: whoever needs it is told, and this goes on trying
+                log.warning("the cache cannot be tidied now: %s", problem)
 
     def tidy(self) -> int:
         """Bring the cache within its bounds as far as that is possible; answers the bytes given back."""

@@ -6,14 +6,20 @@ All calls run inline on the trio thread (a commit costs about 20 µs); `sync` an
 disk and belong in a worker thread.
 
 Queries go by access time and by dirtiness, so that neither start-up nor eviction walks the cache.
+
+Each row carries a checksum of everything in it but the access time (which only orders eviction), and whether it is
+dirty a second time, so that a flipped byte is noticed, and what may be dirty is never taken for clean.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import sqlite3
+import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +31,7 @@ from ..spans import SpanSet
 from .shared import SharedSync
 
 ItemId = NewType("ItemId", int)
-FORMAT = 1
+FORMAT = 2
 RESERVE = 4 << 20
 """Bytes of the disk that are kept for the index, so that a full disk can be tidied."""
 
@@ -46,7 +52,9 @@ CREATE TABLE IF NOT EXISTS items (
     promise INTEGER NOT NULL,
     atime REAL NOT NULL,
     tries INTEGER NOT NULL DEFAULT 0,
-    error TEXT NOT NULL DEFAULT ''
+    error TEXT NOT NULL DEFAULT '',
+    sum INTEGER NOT NULL DEFAULT 0,
+    named INTEGER NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX IF NOT EXISTS items_by_path ON items (path) WHERE path IS NOT NULL;
 CREATE INDEX IF NOT EXISTS items_by_access ON items (atime, id, held) WHERE dirty = 0;
@@ -57,6 +65,21 @@ CREATE TABLE IF NOT EXISTS renames (old TEXT PRIMARY KEY, new TEXT NOT NULL, ver
 CREATE TABLE IF NOT EXISTS pins (path TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS retired (path TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
+
+
+def _definitions(db: sqlite3.Connection) -> dict[str, str]:
+    """What tables and indexes a file has, by name; blanks do not count."""
+    found = db.execute("SELECT name, sql FROM sqlite_master WHERE typeof(sql) = 'text'").fetchall()
+    return {name: "".join(sql.split()) for name, sql in found}
+
+
+def _expected() -> dict[str, str]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_SCHEMA)
+        return _definitions(db)
+
+
+_EXPECTED = _expected()
 
 
 @final
@@ -81,14 +104,17 @@ class Row:
 
 
 class Unreadable(Exception):
-    """An entry makes no sense; ``item`` is its id."""
+    """An entry makes no sense; ``item`` is its id, ``dirty`` whether it may hold what is nowhere else."""
 
-    def __init__(self, item: ItemId) -> None:
+    def __init__(self, item: ItemId, dirty: bool) -> None:
         super().__init__(item)
         self.item = item
+        self.dirty = dirty
 
 
-_COLUMNS = "id, path, size, mtime_ns, spans, base, attempt, dirty, promise, atime, tries, error"
+_COLUMNS = "id, path, size, mtime_ns, spans, held, base, attempt, dirty, promise, atime, tries, error, sum, named"
+DIRTY_TOO = 1 << 32
+"""Set in the checksum of dirty rows."""
 
 
 def _bytes(name: str) -> bytes:
@@ -114,12 +140,43 @@ def _unpack(text: str | None) -> Version | None:
     return None if text is None else Version(*json.loads(text))
 
 
+_DAMAGE = {
+    sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT,
+    sqlite3.SQLITE_READONLY,  # what the header says, for the directory can be written
+}  # fmt: skip
+
+
+def is_damage(problem: sqlite3.DatabaseError) -> bool:
+    """Whether the file is not what was written, rather than the disk full, failing or somebody else's."""
+    code = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return code & 0xFF in _DAMAGE
+
+
+def _sum(ident: int, facts: tuple[Any, ...], dirty: bool) -> int:
+    """The checksum of a row: ``facts`` as they are stored, from the size to the error, without the access time."""
+    text = repr((ident, facts)).encode()
+    return zlib.crc32(text) | (DIRTY_TOO if dirty else 0)
+
+
+def _named(ident: int, path: bytes | None) -> int:
+    """The checksum of a row's name, which alone changes in a rename."""
+    return zlib.crc32(b"" if path is None else path, zlib.crc32(b"%d %d" % (ident, path is not None)))
+
+
 def _row(values: tuple[Any, ...]) -> Row:
-    ident, path, size, mtime_ns, spans, base, attempt, dirty, promise, atime, tries, error = values
-    return Row(
-        ItemId(ident), path, size, mtime_ns, SpanSet.decode(spans), _unpack(base), _unpack(attempt),
-        bool(dirty), promise, atime, tries, error,
-    )  # fmt: skip
+    """A row as read; raises `Unreadable` where it is not what was written."""
+    ident, path, size, mtime_ns, spans, held, base, attempt, dirty, promise, atime, tries, error, total, named = values
+    facts = (size, mtime_ns, spans, held, base, attempt, dirty, promise, tries, error)
+    try:
+        if total != _sum(ident, facts, dirty == 1) or named != _named(ident, _path_or_none(path)):
+            raise ValueError("checksum")
+        return Row(
+            ItemId(ident), path, size, mtime_ns, SpanSet.decode(spans), _unpack(base), _unpack(attempt),
+            bool(dirty), promise, float(atime), tries, error,
+        )  # fmt: skip
+    except (ValueError, TypeError, AttributeError):
+        clean = dirty == 0 and isinstance(total, int) and not total & DIRTY_TOO
+        raise Unreadable(ItemId(ident), not clean) from None
 
 
 @final
@@ -128,6 +185,8 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.marker = path.with_name("damaged")
+        """Says that a former process found the file damaged."""
         self._shared_sync = SharedSync(self._sync)
         self._log_is_named = False
         self._reserve = path.with_name("reserve")
@@ -136,31 +195,63 @@ class Index:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.text_factory = _text
         os.chmod(path, 0o600)
+        try:
+            self._prepare(fresh)
+        except UnicodeDecodeError as problem:  # the message that says so quotes what was found
+            raise sqlite3.DatabaseError("it is not what was written") from problem
+
+    def _prepare(self, fresh: bool) -> None:
         run = self._db.execute
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = NORMAL")
         run("PRAGMA wal_autocheckpoint = 0")
         run("PRAGMA temp_store = MEMORY")
+        self._db.create_function("named", 2, _named, deterministic=True)
         self._db.executescript(_SCHEMA)
         found = self.fact("format")
         if fresh or found is None:
             self.set_fact("format", str(FORMAT))
+        elif found == "1":
+            self._add_sums()
         elif found != str(FORMAT):
             raise sqlite3.DatabaseError(f"format {found}, this program writes {FORMAT}")
+        if not _EXPECTED.items() <= _definitions(self._db).items():
+            raise sqlite3.DatabaseError("its tables are not those that this program makes")
+        self._next = 1 + max(
+            run(f"SELECT coalesce(max({column}), 0) FROM {table}").fetchone()[0]  # noqa: S608
+            for column, table in (("seq", "sqlite_sequence"), ("id", "items"), ("id", "trash"))
+        )
         self.make_reserve()
         run("SELECT count(*) FROM (SELECT 1 FROM items LIMIT 1)").fetchone()
 
+    def _add_sums(self) -> None:
+        """Rows of a former version have no checksum yet."""
+        old = _COLUMNS.removesuffix(", sum, named")
+        for column in ("sum", "named"):
+            with contextlib.suppress(sqlite3.OperationalError):  # a former start did not get to the end of this
+                self._db.execute(f"ALTER TABLE items ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+        statements: list[_Statement] = []
+        for ident, path, *more in self._db.execute(f"SELECT {old} FROM items"):  # noqa: S608
+            size, mtime_ns, spans, held, base, attempt, dirty, promise, _, tries, error = more
+            facts = (size, mtime_ns, spans, held, base, attempt, dirty, promise, tries, error)
+            named = _named(ident, _path_or_none(path))
+            sums = _sum(ident, facts, dirty == 1), named, ident
+            statements.append(("UPDATE items SET sum = ?, named = ? WHERE id = ?", sums))
+        self._write(*statements, ("UPDATE facts SET value = ? WHERE key = 'format'", (str(FORMAT),)))
+
     def close(self) -> None:
         """Checkpoint and close."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._db.close()
+        try:
+            self._ask("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self._db.close()
 
     # facts about the whole cache
 
     def fact(self, key: str) -> str | None:
         """A remembered fact, or None."""
-        found = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
-        return str(found[0]) if found else None
+        found = self._ask("SELECT value FROM facts WHERE key = ?", (key,))
+        return str(found[0][0]) if found else None
 
     def set_fact(self, key: str, value: str | None) -> None:
         """Remember a fact; None forgets it."""
@@ -173,16 +264,12 @@ class Index:
 
     def insert(self, row: Row) -> ItemId:
         """Add an item (``row.id`` is ignored); answers its id, never used before. The name must be free."""
-        return ItemId(
-            self._write(
-                (
-                    "INSERT INTO items (path, size, mtime_ns, spans, held, base, attempt, dirty, promise, atime)"
-                    " VALUES (CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (_path_or_none(row.path), row.size, row.mtime_ns, row.spans.encode(), row.spans.total,
-                     _pack(row.base), _pack(row.attempt), row.dirty, row.promise, row.atime),
-                )
-            )
-        )  # fmt: skip
+        ident, path, facts = self._next, _path_or_none(row.path), _facts(row)
+        self._write(
+            (_INSERT, (ident, path, *facts, row.atime, _sum(ident, facts, row.dirty), _named(ident, path))),
+        )
+        self._next += 1
+        return ItemId(ident)
 
     def save(self, *rows: Row, used: Iterable[Row] = ()) -> None:
         """Write everything but the path, and of those that were only ``used`` the access time, in one step."""
@@ -191,21 +278,21 @@ class Index:
     def by_path(self, path: str) -> Row | None:
         """The item of that name; raises `Unreadable` for an entry that makes no sense."""
         query = f"SELECT {_COLUMNS} FROM items WHERE path = CAST(? AS TEXT)"  # noqa: S608
-        found = self._db.execute(query, (_bytes(path),)).fetchone()
-        try:
-            return _row(found) if found else None
-        except (ValueError, TypeError):
-            raise Unreadable(ItemId(found[0])) from None
+        found = self._ask(query, (_bytes(path),))
+        return _row(found[0]) if found else None
 
     def dirty(self) -> tuple[list[Row], list[ItemId]]:
         """Every item with bytes that the remote does not have, and the ids of those that make no sense."""
+        return self._rows("dirty = 1")
+
+    def _rows(self, condition: str) -> tuple[list[Row], list[ItemId]]:
         rows: list[Row] = []
         unreadable: list[ItemId] = []
-        for values in self._db.execute(f"SELECT {_COLUMNS} FROM items WHERE dirty = 1"):  # noqa: S608
+        for values in self._ask(f"SELECT {_COLUMNS} FROM items WHERE {condition}"):  # noqa: S608
             try:
                 rows.append(_row(values))
-            except (ValueError, TypeError):
-                unreadable.append(ItemId(values[0]))
+            except Unreadable as problem:
+                unreadable.append(problem.item)
         return rows, unreadable
 
     def link(self, item: ItemId, path: str | None) -> None:
@@ -224,12 +311,14 @@ class Index:
         # "0" is the character after "/": the half-open range of all names below a directory
         self._write(
             (
-                "UPDATE items SET path = NULL WHERE path >= CAST(? AS TEXT) AND path < CAST(? AS TEXT)",
+                "UPDATE items SET path = NULL, named = named(id, NULL)"
+                " WHERE path >= CAST(? AS TEXT) AND path < CAST(? AS TEXT)",
                 (_bytes(new + "/"), _bytes(new + "0")),
             ),
             (
-                "UPDATE items SET path = CAST(? || substr(CAST(path AS BLOB), ?) AS TEXT)"
-                " WHERE path >= CAST(? AS TEXT) AND path < CAST(? AS TEXT)",
+                "UPDATE items SET path = CAST(?1 || substr(CAST(path AS BLOB), ?2) AS TEXT),"
+                " named = named(id, CAST(?1 || substr(CAST(path AS BLOB), ?2) AS BLOB))"
+                " WHERE path >= CAST(?3 AS TEXT) AND path < CAST(?4 AS TEXT)",
                 (_bytes(new), len(_bytes(old)) + 1, _bytes(old + "/"), _bytes(old + "0")),
             ),
         )
@@ -243,7 +332,7 @@ class Index:
 
     def trash(self) -> list[ItemId]:
         """Ids whose files are still to be deleted."""
-        return [ItemId(i) for (i,) in self._db.execute("SELECT id FROM trash")]
+        return [ItemId(i) for (i,) in self._ask("SELECT id FROM trash WHERE id NOT IN (SELECT id FROM items)")]
 
     def trash_emptied(self, items: list[ItemId]) -> None:
         """The files of these are gone."""
@@ -266,10 +355,15 @@ class Index:
 
     def moves(self) -> list[tuple[str, str, list[Version]]]:
         """Renames that were not heard to end."""
-        return [
-            (old, new, [version for version in map(_unpack, json.loads(packed)) if version is not None])
-            for old, new, packed in self._db.execute("SELECT old, new, versions FROM renames")
-        ]
+        found = []
+        for old, new, packed in self._ask("SELECT old, new, versions FROM renames"):
+            try:
+                versions = [version for version in map(_unpack, json.loads(packed)) if version is not None]
+            except (ValueError, TypeError, AttributeError):
+                log.warning("what is known of a rename from %s to %s is damaged", old, new)
+                continue
+            found.append((old, new, versions))
+        return found
 
     def retire(self, path: str, at: float) -> None:
         """Listings saved before a time, of a directory and all below it, are no more to be believed."""
@@ -277,7 +371,9 @@ class Index:
 
     def retired(self) -> dict[str, float]:
         """What `retire` was told."""
-        return dict(self._db.execute("SELECT path, at FROM retired"))
+        found = dict(self._ask("SELECT path, at FROM retired"))
+        sound = all(isinstance(path, str) and isinstance(at, float) for path, at in found.items())
+        return found if sound else {"": time.time()}
 
     def retire_all(self, at: float) -> None:
         """`retire` the root, and forget the rest."""
@@ -285,7 +381,7 @@ class Index:
 
     def pins(self) -> list[str]:
         """Names that are kept in the cache."""
-        return [path for (path,) in self._db.execute("SELECT path FROM pins")]
+        return [path for (path,) in self._ask("SELECT path FROM pins")]
 
     def pin(self, path: str) -> None:
         """Keep a name in the cache."""
@@ -297,38 +393,36 @@ class Index:
 
     def path_of(self, item: ItemId) -> str | None:
         """The name of an item, if it has one."""
-        found = self._db.execute("SELECT path FROM items WHERE id = ?", (item,)).fetchone()
-        return found[0] if found else None
+        found = self._ask("SELECT path FROM items WHERE id = ?", (item,))
+        return found[0][0] if found else None
 
-    def nameless(self) -> list[ItemId]:
-        """Items without a name: unlinked while open, or staged; garbage after a restart."""
-        return [ItemId(i) for (i,) in self._db.execute("SELECT id FROM items WHERE path IS NULL")]
+    def nameless(self) -> tuple[list[Row], list[ItemId]]:
+        """Items without a name: unlinked while open, or staged; garbage after a restart, but those of no sense."""
+        return self._rows("path IS NULL")
 
     def clean(self) -> list[ItemId]:
         """Items that can be fetched again."""
-        return [ItemId(i) for (i,) in self._db.execute("SELECT id FROM items WHERE dirty = 0")]
+        return [ItemId(i) for (i,) in self._ask("SELECT id FROM items WHERE dirty = 0 AND sum < ?", (DIRTY_TOO,))]
 
     def exists(self, item: ItemId) -> bool:
         """Whether the index, or its trash, knows this id."""
-        return bool(
-            self._db.execute(
-                "SELECT EXISTS (SELECT 1 FROM items WHERE id = ?) OR EXISTS (SELECT 1 FROM trash WHERE id = ?)",
-                (item, item),
-            ).fetchone()[0]
-        )
+        query = "SELECT EXISTS (SELECT 1 FROM items WHERE id = ?) OR EXISTS (SELECT 1 FROM trash WHERE id = ?)"
+        return bool(self._ask(query, (item, item))[0][0])
 
     def oldest(self, before: float) -> Iterator[tuple[ItemId, float, int]]:
         """Clean items last used before a time, least recently used first: id, atime, bytes held.
 
         The index may change while it is read; read it to the end or drop it.
         """
-        yield from self._db.execute(
-            "SELECT id, atime, held FROM items WHERE dirty = 0 AND atime < ? ORDER BY atime", (before,)
-        )
+        query = "SELECT id, atime, held FROM items WHERE dirty = 0 AND atime < ? ORDER BY atime"
+        try:
+            yield from self._db.execute(query, (before,))
+        except sqlite3.DatabaseError as problem:
+            raise self._damaged(problem) from problem
 
     def held(self) -> int:
         """Bytes held by all items."""
-        return int(self._db.execute("SELECT coalesce(sum(held), 0) FROM items").fetchone()[0])
+        return int(self._ask("SELECT coalesce(sum(held), 0) FROM items")[0][0])
 
     # durability
 
@@ -355,11 +449,32 @@ class Index:
 
     def checkpoint(self) -> None:
         """Move the log into the database file, over a connection of its own. Blocking; in a worker thread."""
-        other = sqlite3.connect(self._path, isolation_level=None)
         try:
-            other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        finally:
-            other.close()
+            with contextlib.closing(sqlite3.connect(self._path, isolation_level=None)) as other:
+                other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.DatabaseError as problem:
+            raise self._damaged(problem) from problem
+
+    # a damaged file
+
+    def _ask(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Rows of a query; StorageError where the file is damaged."""
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as problem:
+            raise self._damaged(problem) from problem
+        except UnicodeDecodeError as problem:
+            raise self._damaged(sqlite3.DatabaseError("it is not what was written")) from problem
+
+    def _damaged(self, problem: sqlite3.DatabaseError) -> StorageError:
+        """What went wrong, as ours. A damaged file is marked: nobody can go on with it after this run."""
+        if not is_damage(problem):
+            return StorageError("", f"the cache index cannot be read: {problem}")
+        if not self.marker.exists():
+            log.error("the cache index is damaged (%s); start anew, and what it described is set aside", problem)
+            with contextlib.suppress(OSError):
+                self.marker.touch(0o600)
+        return StorageError("", f"the cache index is damaged: {problem}")
 
     # writing, with a full disk in mind
 
@@ -367,9 +482,11 @@ class Index:
         """Run statements as one transaction; answers the last rowid. On a full disk the reserve is spent first."""
         try:
             return self._transact(statements)
-        except sqlite3.OperationalError as problem:
-            if "full" not in str(problem):
-                raise StorageError("", f"the cache index cannot be written: {problem}") from problem
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.DatabaseError as problem:
+            if problem.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+                raise self._damaged(problem) from problem
             if not self._spend_reserve():
                 raise NoSpace("", "the disk of the cache is full") from problem
         try:
@@ -423,25 +540,48 @@ class Index:
 _Statement = tuple[str, tuple[Any, ...]]
 
 
-_UPDATE = (
-    "UPDATE items SET size=?, mtime_ns=?, spans=?, held=?, base=?, attempt=?, dirty=?, promise=?, atime=?,"
-    " tries=?, error=CAST(? AS TEXT) WHERE id=?"
+_FACTS = "size, mtime_ns, spans, held, base, attempt, dirty, promise, tries, error"
+_INSERT = (
+    f"INSERT INTO items (id, path, {_FACTS}, atime, sum, named)"  # noqa: S608
+    " VALUES (?, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?)"
 )
-_UPDATE_WITH_PATH = _UPDATE.replace(" WHERE", ", path=CAST(? AS TEXT) WHERE")
+_UPDATE = (
+    "UPDATE items SET size=?, mtime_ns=?, spans=?, held=?, base=?, attempt=?, dirty=?, promise=?, tries=?,"
+    " error=CAST(? AS TEXT), atime=?, sum=? WHERE id=?"
+)
+_UPDATE_WITH_PATH = _UPDATE.replace(" WHERE", ", path=CAST(? AS TEXT), named=? WHERE")
+
+
+def _facts(row: Row) -> tuple[Any, ...]:
+    return (
+        row.size, row.mtime_ns, row.spans.encode(), row.spans.total, _pack(row.base), _pack(row.attempt),
+        int(row.dirty), row.promise, row.tries, _printable(row.error),
+    )  # fmt: skip
+
+
+def _printable(text: str) -> str:
+    """Text that is the same when it is read again."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _update(row: Row, *, with_path: bool = False) -> _Statement:
-    values = (
-        row.size, row.mtime_ns, row.spans.encode(), row.spans.total, _pack(row.base), _pack(row.attempt),
-        row.dirty, row.promise, row.atime, row.tries, _bytes(row.error),
-    )  # fmt: skip
+    facts = _facts(row)
+    values = (*facts, row.atime, _sum(row.id, facts, row.dirty))
     if with_path:
-        return _UPDATE_WITH_PATH, (*values, _path_or_none(row.path), row.id)
+        path = _path_or_none(row.path)
+        return _UPDATE_WITH_PATH, (*values, path, _named(row.id, path), row.id)
     return _UPDATE, (*values, row.id)
 
 
 def _link(item: ItemId, path: str | None) -> list[_Statement]:
-    take: list[_Statement] = [("UPDATE items SET path = CAST(? AS TEXT) WHERE id = ?", (_path_or_none(path), item))]
+    name = _path_or_none(path)
+    take: list[_Statement] = [
+        ("UPDATE items SET path = CAST(? AS TEXT), named = ? WHERE id = ?", (name, _named(item, name), item))
+    ]
     if path is not None:
-        take.insert(0, ("UPDATE items SET path = NULL WHERE path = CAST(? AS TEXT) AND id <> ?", (_bytes(path), item)))
+        taken = (
+            "UPDATE items SET path = NULL, named = named(id, NULL) WHERE path = CAST(? AS TEXT) AND id <> ?",
+            (_bytes(path), item),
+        )
+        take.insert(0, taken)
     return take

@@ -17,8 +17,8 @@ import sqlite3
 import time
 from pathlib import Path
 
-from ..errors import Refused
-from .index import Index, ItemId
+from ..errors import Refused, StorageError
+from .index import Index, ItemId, is_damage
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -50,11 +50,33 @@ def open_store(cache_dir: Path, identity: str) -> Store:
     _prepare(cache_dir, directory)
     lock = _take_lock(directory)
     try:
-        index = _open_index(directory, identity)
+        try:
+            return _open(directory, identity, lock)
+        except (sqlite3.DatabaseError, StorageError, _Damage) as problem:
+            if isinstance(problem, sqlite3.DatabaseError) and not is_damage(problem):
+                raise Refused(f"the cache index in {directory} cannot be opened: {problem}") from problem
+            if isinstance(problem, StorageError) and not (directory / "damaged").exists():
+                raise
+            aside = _set_aside(directory)
+            log.warning("the cache index was damaged (%s); everything it described is kept in %s", problem, aside)
+            return _open(directory, identity, lock)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+class _Damage(Exception):
+    """The index cannot be used."""
+
+
+def _open(directory: Path, identity: str, lock: int) -> Store:
+    index = _open_index(directory, identity)
+    try:
         store = Store(directory, index, lock)
         _recover(store)
     except BaseException:
-        os.close(lock)
+        with contextlib.suppress(sqlite3.Error, OSError):
+            index.close()
         raise
     return store
 
@@ -101,15 +123,17 @@ def _take_lock(directory: Path) -> int:
 
 def _open_index(directory: Path, identity: str) -> Index:
     path = directory / "index.sqlite"
+    if (directory / "damaged").exists():
+        raise _Damage("the last run found that it is")
+    index = Index(path)
     try:
-        index = Index(path)
         if index.fact("identity") not in (None, identity):
-            raise sqlite3.DatabaseError(f"belongs to {index.fact('identity')}")
-    except sqlite3.DatabaseError as problem:
-        aside = _set_aside(directory)
-        log.warning("the cache index was damaged (%s); everything it described is kept in %s", problem, aside)
-        index = Index(path)
-    index.set_fact("identity", identity)
+            raise _Damage(f"it belongs to {index.fact('identity')}")
+        index.set_fact("identity", identity)
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error, OSError):
+            index.close()
+        raise
     return index
 
 
@@ -120,7 +144,7 @@ def _set_aside(directory: Path) -> Path:
         suffix += 1
         aside = aside.with_name(f"{aside.name.split('.')[0]}.{suffix}")
     aside.mkdir(0o700, parents=True)
-    for name in ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm", "data"):
+    for name in ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm", "data", "damaged"):
         with contextlib.suppress(FileNotFoundError):
             os.rename(directory / name, aside / name)
     os.mkdir(directory / "data", 0o700)
@@ -136,7 +160,8 @@ def _recover(store: Store) -> None:
     if store.unclean_stop or store.retired_directories > RETIRED_MOST:
         store.retire_listings("")
     store.delete(index.trash())
-    store.delete(index.nameless())
+    nameless, lost = index.nameless()
+    store.delete([row.id for row in nameless])
     if store.power_lost:
         # invariant 5: pages of clean spans may never have reached the disk; fetching again is cheap, lying is not
         clean = index.clean()
@@ -149,8 +174,8 @@ def _recover(store: Store) -> None:
             store.sever_left(item)
         if store.power_lost and row.promise < 2:
             log.warning("%s may have lost its last bytes when the machine stopped; it is uploaded as it is", row.path)
-    for ident in unreadable:
-        store.set_aside(ident, "its entry in the upload journal cannot be read")
+    for ident in {*unreadable, *lost}:
+        store.set_aside(ident, "its entry in the upload journal is damaged")
     store.held = index.held()
     if store.unclean_stop:
         _rescue_orphans(store)

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import final
 
-from ..errors import NoSpace
+from ..errors import NoSpace, StorageError
 from ..remotes.protocol import Version
 from ..spans import Span
 from .index import Index, ItemId, Row, Unreadable
@@ -79,9 +79,12 @@ class Store:
         if item is None:
             try:
                 row = self.index.by_path(path)
-            except Unreadable as problem:  # clean: `_recover` looked at all the others
-                log.warning("the cache's entry of %s cannot be read; it is fetched again", path)
-                self.delete([problem.item])
+            except Unreadable as problem:
+                if problem.dirty:
+                    self.set_aside(problem.item, f"the entry of {path} is damaged, and may be of a changed file")
+                else:
+                    log.warning("the cache's entry of %s is damaged; it is fetched again", path)
+                    self.delete([problem.item])
                 self.held = self.index.held()
                 return None
             if row is not None:
@@ -149,7 +152,7 @@ class Store:
         if item.opens:
             return
         if item.row.path is None:
-            self.forget(item)
+            self._forget_nameless(item)
             return
         self._idle_files[item.id] = item
         if len(self._idle_files) > IDLE_FILES:
@@ -162,7 +165,10 @@ class Store:
         self._idle[item.id] = item
         self._idle.move_to_end(item.id)
         if len(self._idle) > IDLE_ITEMS:
-            self.save_resting()
+            try:
+                self.save_resting()
+            except OSError as problem:  # what was fetched is fetched again
+                log.info("the cache index cannot be brought up to date: %s", problem)
             for _ in range(DROPPED):
                 self._drop_from_memory(self._idle.popitem(last=False)[1])
 
@@ -418,7 +424,7 @@ class Store:
             if loser is not None and loser is not item:
                 loser.row.path = None
                 if not loser.opens:
-                    self.forget(loser)
+                    self._forget_nameless(loser)
             self._by_path[path] = item
 
     def forget(self, item: Item) -> None:
@@ -427,6 +433,12 @@ class Store:
         self.held -= item.spans.total
         self._drop_from_memory(item)
         self.delete([item.id])
+
+    def _forget_nameless(self, item: Item) -> None:
+        try:
+            self.forget(item)
+        except OSError as problem:  # the next start deletes it
+            log.info("a cache file is left for the next start to delete: %s", problem)
 
     def delete(self, items: list[ItemId]) -> None:
         """Delete items that are not in memory."""
@@ -548,7 +560,8 @@ class Store:
         finally:
             for item in self._items.values():
                 item.close_file()
-            self.index.close()
+            with contextlib.suppress(StorageError):  # it said so already
+                self.index.close()
             os.close(self._lock)
 
 

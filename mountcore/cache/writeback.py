@@ -144,6 +144,10 @@ class WriteBack:
         if item.id not in self._tasks:
             self._tasks[item.id] = _Task(item)
 
+    def knows(self, item: Item) -> bool:
+        """Whether the item is in the queue."""
+        return item.id in self._tasks
+
     def schedule(self, item: Item, delay: float | None = None) -> None:
         """The last writer is gone: upload after ``delay`` (the write-back delay unless given)."""
         self.opened(item)
@@ -464,7 +468,10 @@ class WriteBack:
         delay = min(MAX_DELAY, max(MIN_DELAY, self._settings.write_back) * 2 ** min(row.tries - 1, 20))
         self._plan(task, UploadState.RETRYING, delay)
         self._counters.errors += 1
-        self._store.save(task.item)
+        try:
+            self._store.save(task.item)
+        except OSError as trouble:  # the journal only forgets how often it was tried
+            log.warning("the journal cannot be written: %s", trouble)
         log.warning("%s could not be uploaded (%s); next try in %.0f s", row.path, row.error, delay)
 
     def _announce(self) -> None:
