@@ -106,7 +106,7 @@ class Core:
                 limits = Limits(settings.upload_limit, settings.download_limit, settings.request_limit)
                 remote = LimitedRemote(entry.remote, limits) if limits else entry.remote
                 remote = Links(remote) if settings.links else remote
-                store.shown_as("links as files" if settings.links else "names as they are")
+                store.shown_as("links as files" if settings.links else "")
                 async with trio.open_nursery() as nursery:
                     entry.vfs = vfs = Vfs(remote, store, listings, settings, nursery)
                     if root is not None:

@@ -496,9 +496,12 @@ class Store:
             self.index.retire_all(now)
 
     def shown_as(self, what: str) -> None:
-        """How names are shown in this run; listings saved by one that showed them differently are not believed."""
-        if self.index.fact("shown") != what:
-            self.index.set_fact("shown", what)
+        """How names are shown in this run; listings saved by one that showed them differently are not believed.
+
+        ``""`` is how they are shown unless something else was asked for.
+        """
+        if (self.index.fact("shown") or "") != what:
+            self.index.set_fact("shown", what or None)
             self.retire_listings("")
 
     @property
