@@ -27,6 +27,11 @@ from pathlib import Path
 
 MIB = 1 << 20
 PATIENCE = 30.0
+SESSIONS = {
+    "pyfuse3": ["--fuse-session", "pyfuse3"],
+    "direct": ["--fuse-session", "direct", "--passthrough", "off"],
+    "passthrough": ["--fuse-session", "direct"],
+}
 
 
 @dataclass
@@ -334,7 +339,7 @@ def systems(top: Path, sessions: list[str]) -> Iterator[list[System]]:
             command = [rclone, "mount", str(store), str(place), "--config", "/dev/null", *common]
         else:
             command = [sys.executable, "-m", "mountcore.cli", "mount", str(store), str(place), *common]
-            command += ["--fuse-session", name]
+            command += SESSIONS[name]
         found.append(System(name, place, command))
     try:
         yield found
@@ -346,7 +351,11 @@ def systems(top: Path, sessions: list[str]) -> Iterator[list[System]]:
 def measure(top: Path, bench: Bench, rounds: int, only: str, sessions: list[str]) -> None:
     """Measure and print, row by row."""
     names = ["rclone", *sessions]
-    print(f"{'':34}{'':>7}{'local':>10}{'rclone':>10}" + "".join(f"{s:>10}{'ratio':>7}" for s in sessions) + "   goal")
+    print(
+        f"{'':34}{'':>7}{'local':>10}{'rclone':>10}"
+        + "".join(f"{s[:10]:>11}{'ratio':>7}" for s in sessions)
+        + "   goal"
+    )
     for workload in bench.workloads():
         if only and only not in workload.name:
             continue
@@ -362,7 +371,7 @@ def measure(top: Path, bench: Bench, rounds: int, only: str, sessions: list[str]
         for name in names[1:]:
             pairs = zip(results[name], results["rclone"], strict=True)
             ratio = statistics.median(theirs / ours if workload.costs else ours / theirs for ours, theirs in pairs)
-            line += f"{_number(medians[name]):>10}{ratio:>6.1f}{'x' if ratio >= workload.goal else '!'}"
+            line += f"{_number(medians[name]):>11}{ratio:>6.1f}{'x' if ratio >= workload.goal else '!'}"
         print(f"{line}   {workload.goal:g}x", flush=True)
 
 
@@ -399,7 +408,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="size of everything")
     parser.add_argument("--only", default="", help="workloads whose names contain this")
-    parser.add_argument("--sessions", default="pyfuse3,direct")
+    parser.add_argument("--sessions", default=",".join(SESSIONS))
     parser.add_argument(
         "--place", type=Path, help="where storage, caches and mounts go; default: a temporary directory"
     )

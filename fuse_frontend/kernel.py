@@ -149,6 +149,10 @@ BACKING_OPEN = 1 << 30 | BACKING_MAP.size << 16 | 229 << 8 | 1
 BACKING_CLOSE = 1 << 30 | 4 << 16 | 229 << 8 | 2
 """ioctl(2) on /dev/fuse: FUSE_DEV_IOC_BACKING_OPEN, FUSE_DEV_IOC_BACKING_CLOSE."""
 NEGATIVE_ENTRY_PADDING = bytes(ATTRIBUTES.size)
+DIRENT_PLUS = struct.Struct(ENTRY.format + ATTRIBUTES.format[1:] + DIRENT.format[1:])
+"""All three at once, as READDIRPLUS has them before each name."""
+PADDING = tuple(bytes(-length % 8) for length in range(256))
+"""What follows a name of that length, modulo 256, in a listing: the structures before it are whole words."""
 DIRENT_KINDS = {Kind.FILE: 8, Kind.DIRECTORY: 4, Kind.SYMLINK: 10}
 """``d_type`` of readdir(3)."""
 AFTER_OPEN = frozenset(

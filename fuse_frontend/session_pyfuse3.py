@@ -103,8 +103,10 @@ class _Bridge(pyfuse3.Operations):
                 setattr(self, name, said(name, getattr(self, name)))
 
     def _entry(self, node: Node) -> Any:
+        return self._fill(pyfuse3.EntryAttributes(), node)
+
+    def _fill(self, entry: Any, node: Node) -> Any:
         facts = self._ops.attributes(node)
-        entry = pyfuse3.EntryAttributes()
         entry.st_ino = facts.inode
         entry.st_mode = facts.mode
         entry.st_nlink = facts.nlink
@@ -233,13 +235,14 @@ class _Bridge(pyfuse3.Operations):
     @_answering
     async def readdir(self, fh: int, start: int, token: Any) -> None:
         directory, entries = await self._ops.entries(fh, start)
-        told, make, reply = self._ops.told, self._entry, pyfuse3.readdir_reply
+        told, fill, reply = self._ops.told, self._fill, pyfuse3.readdir_reply
+        entry = pyfuse3.EntryAttributes()  # one for all: `readdir_reply` takes a copy
         for place in range(start, len(entries)):
             node = entries[place]
             if node.parent is not directory:
                 continue
             name = node.name.encode("utf-8", "surrogateescape")
-            if not reply(token, name, make(node), place + 1):
+            if not reply(token, name, fill(entry, node), place + 1):
                 break
             told(node)
 

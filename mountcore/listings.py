@@ -161,7 +161,10 @@ class Listings:
         with self._turn:
             while not (self._asked or self._todo or self._closing):
                 self._turn.wait()
-            self._turn.wait_for(lambda: self._asked or self._closing or len(self._todo) >= MOST, DELAY)
+            waits = -1
+            while not self._busy() and waits != len(self._todo):  # until nothing more comes for a while
+                waits = len(self._todo)
+                self._turn.wait_for(self._busy, DELAY)
             asked = list(self._asked)
             todo = [] if asked else list(self._todo.items())[:BATCH]
         if asked:
@@ -170,6 +173,9 @@ class Listings:
             self._write(todo)
         with self._turn:
             return bool(self._asked or self._todo or not self._closing)
+
+    def _busy(self) -> bool:
+        return bool(self._asked) or self._closing or len(self._todo) >= MOST
 
     def _fetch(self, keys: list[str]) -> None:
         for key in keys:

@@ -116,7 +116,10 @@ class NameLocks:
             self._locks.setdefault(key, _Lock()).users += 1
         try:
             for key in keys:
-                await self._locks[key].lock.acquire()
+                try:
+                    self._locks[key].lock.acquire_nowait()
+                except trio.WouldBlock:  # else no trip through the scheduler: nearly every name is free
+                    await self._locks[key].lock.acquire()
                 held += 1
             while any(_within(parent, moving) for parent in parents for moving in self._moving):
                 await self._changed.wait()

@@ -327,7 +327,7 @@ class Tree:
         if directory.children is None:
             lifetime = self._settings.cache_time
             lifetime = float("inf") if lifetime is None else lifetime
-            if await self._warm(directory, path, min(lifetime, time.time() - self._store.listings_since(path))):
+            if await self._warm(directory, path, max(time.time() - lifetime, self._store.listings_since(path))):
                 return
         entries: dict[str, Entry] = {}
         try:
@@ -335,7 +335,7 @@ class Tree:
                 async for entry in listing:
                     entries[entry.name] = entry
         except (Unreachable, TimedOut) as problem:
-            if directory.children is None and not await self._warm(directory, path, float("inf")):
+            if directory.children is None and not await self._warm(directory, path, float("-inf")):
                 raise
             log.warning("the listing of /%s is stale: %s", path, problem)
             directory.stale = True
@@ -374,12 +374,12 @@ class Tree:
             self._listings.save(directory.path(), entries, age)
         self._unsaved.clear()
 
-    async def _warm(self, directory: Node, path: str, lifetime: float) -> bool:
-        """Take the listing that a former process left, if it is younger than ``lifetime``."""
+    async def _warm(self, directory: Node, path: str, since: float) -> bool:
+        """Take the listing that a former process left, if it was made after that time."""
         if not self._listings.may_have(path):
             return False
         found = await trio.to_thread.run_sync(self._listings.load, path)
-        if found is None or found[0] > lifetime:
+        if found is None or time.time() - found[0] < since:
             return False
         self._merge(directory, found[1])
         directory.listed_at -= found[0]

@@ -1,8 +1,8 @@
 """The file system that the front ends see: names, attributes, opening, changing. One per storage.
 
 Used by the FUSE and the FTP front end and by the commands, all on the trio thread (foreign threads through
-:mod:`.portal`). Every method that is ``async`` is a checkpoint unless it says otherwise, and raises the
-errors of :mod:`.errors`.
+:mod:`.portal`). Every method that is ``async`` may wait unless it says otherwise, and is a checkpoint only when it
+does; who calls them without end lets others run himself. All raise the errors of :mod:`.errors`.
 
 Concurrency: changes of a name hold a lock on that name alone, taken in a fixed order; there is no lock on
 the tree, a directory or a file. Data operations need no lock: see :mod:`.cache.item`.
@@ -18,6 +18,7 @@ from typing import final
 import trio
 
 from .accounting import Upload, VfsSnapshot
+from .ahead import Ahead
 from .cache.item import Item
 from .cache.store import Store
 from .changes import ORIGIN, Change, ChangeKind
@@ -73,6 +74,7 @@ class Vfs:
         self._views = Views(contents, self._metadata)
         self._pinning = Pinning(contents)
         self._poller = Poller(contents)
+        self._ahead = Ahead(contents.tree, nursery, max(1, min(8, remote.caps.parallelism // 2)))
         self._space = Space(remote, settings, nursery)
 
     async def _conflict(self, item: Item) -> None:
@@ -194,7 +196,9 @@ class Vfs:
 
     async def children(self, directory: Node) -> Sequence[Node]:
         """All entries of a directory, as they are now."""
-        return list((await self.tree.load(directory)).values())
+        found = list((await self.tree.load(directory)).values())
+        self._ahead.listed(directory)
+        return found
 
     async def readlink(self, node: Node) -> str:
         """Where a symlink points. Not a checkpoint."""

@@ -31,6 +31,7 @@ from .index import Index, ItemId, Row, Unreadable
 from .item import TOUCHED, UNTOUCHED, Data, Item
 from .lending import sever, tells_of_writes
 from .pins import Pins
+from .unlinking import Unlinker
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +55,11 @@ class Store:
         self._lock = lock
         self._data = str(directory / "data")
         self._folders: set[int] = set()
-        self._emptied: list[ItemId] = []
-        """Ids whose files are gone and whose trash entries are not yet."""
+        self._unlinker = Unlinker()
         self._items: dict[ItemId, Item] = {}
         self._by_path: dict[str, Item] = {}
+        self._marked: dict[ItemId, Item] = {}
+        """All that are dirty, and some that were."""
         self._idle: OrderedDict[ItemId, Item] = OrderedDict()
         """Clean items that nobody uses, least recently used first."""
         self._idle_files: OrderedDict[ItemId, Item] = OrderedDict()
@@ -114,7 +116,10 @@ class Store:
 
     def dirty_items(self) -> list[Item]:
         """Every named item that the remote does not have yet."""
-        return [item for item in self._by_path.values() if item.dirty]
+        if not self._marked:
+            return []
+        self._marked = {ident: item for ident, item in self._marked.items() if item.dirty and ident in self._items}
+        return [item for item in self._marked.values() if item.row.path is not None]
 
     def loaded_below(self, directory: str) -> list[Item]:
         """Items in memory whose names lie below a directory."""
@@ -126,7 +131,9 @@ class Store:
         self._items[row.id] = item
         if row.path is not None:
             self._by_path[row.path] = item
-        if not row.dirty:
+        if row.dirty:
+            self._marked[row.id] = item
+        else:
             self._rest(item)
         return item
 
@@ -260,6 +267,7 @@ class Store:
             self._idle.pop(item.id, None)
             item.marked = None
             item.row.dirty = True
+            self._marked[item.id] = item
             item.row.promise = 0
             try:
                 self.save(item)
@@ -432,7 +440,9 @@ class Store:
         self._idle.pop(item.id, None)
         self.held -= item.spans.total
         self._drop_from_memory(item)
-        self.delete([item.id])
+        self.index.delete([item.id])
+        self._unlinker.unlink(item.id, self._file(item.id))
+        self._note_emptied()
 
     def _forget_nameless(self, item: Item) -> None:
         try:
@@ -441,19 +451,22 @@ class Store:
             log.info("a cache file is left for the next start to delete: %s", problem)
 
     def delete(self, items: list[ItemId]) -> None:
-        """Delete items that are not in memory."""
+        """Delete items that are not in memory. Their room is free when it returns."""
         self.index.delete(items)
         for ident in items:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._file(ident))
-        self._emptied += items
-        if len(self._emptied) >= TRASH_BATCH:
+        self._unlinker.gone += items
+        self._note_emptied()
+
+    def _note_emptied(self) -> None:
+        if len(self._unlinker.gone) >= TRASH_BATCH:
             self.empty_trash()
 
     def empty_trash(self) -> None:
         """Forget the ids whose files are gone."""
-        self.index.trash_emptied(self._emptied)
-        self._emptied.clear()
+        gone, self._unlinker.gone = self._unlinker.gone, []
+        self.index.trash_emptied(gone)
 
     def in_use(self, ident: ItemId) -> Item | None:
         """The item if it is in memory and acquired."""
@@ -554,6 +567,7 @@ class Store:
 
     def close(self) -> None:
         """Close everything; whatever is dirty stays in the journal."""
+        self._unlinker.close()
         try:
             self.index.save(*[i.row for i in self._items.values() if i.row.path is not None or i.dirty])
             self.empty_trash()

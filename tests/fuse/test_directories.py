@@ -16,7 +16,7 @@ from mountcore.remotes.registry import open_remote
 from mountcore.stage import Publish
 from mountcore.vfs import OpenFlags
 
-from .mounting import Mount, mounted
+from .mounting import Mount, mounted, spoken
 
 
 def test_make_rename_and_remove_trees(mount: Mount, store: Path) -> None:
@@ -232,7 +232,7 @@ def test_links_as_files_owners_and_views_of_metadata(
 ) -> None:
     given = {"links": "true", "vfs-metadata-extension": ".meta", "vfs-write-back": "10ms"}
     settings = vfs_settings({"cache-dir": str(tmp_path / "own"), **given})
-    with mounted(open_remote("memory", {}, ""), tmp_path / "m", settings, {"fuse-session": session}) as mount:
+    with mounted(open_remote("memory", {}, ""), tmp_path / "m", settings, spoken(session)) as mount:
         (mount.path / "link").symlink_to("file")
         (mount.path / "file").write_text("content")
         assert (mount.path / "link").read_text() == "content"

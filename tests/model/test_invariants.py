@@ -519,7 +519,7 @@ async def test_invariant_8_a_staged_upload_that_is_given_up_leaves_nothing(tmp_p
         stage.wrote(0, 10)
         assert await live.names(vfs) == {"file"}
         await stage.discard()
-        assert set(cache.glob("*/data/*/*")) == before
+        await until(lambda: set(cache.glob("*/data/*/*")) == before)
         assert vfs.store.held == 0
         assert not await vfs.drain()
     assert await content_of_remote(remote.inner) == {"file": b"old"}

@@ -363,6 +363,7 @@ async def test_ending_does_not_wait_for_what_is_written_meanwhile(tmp_path: Path
         async def write_on() -> None:
             for number in itertools.count():
                 await live.write_file(vfs, f"f{number % 3}", bytes(number % 100))
+                await trio.lowlevel.checkpoint()
 
         nursery.start_soon(write_on)
         await vfs.drain(as_now=True)
