@@ -33,6 +33,33 @@ class Upload:
     tries: int = 0
     error: str = ""
     """Why the last try failed."""
+    speed: float = 0.0
+    """Bytes per second since this try began."""
+
+    @property
+    def percent(self) -> int:
+        """How much of it was handed over."""
+        return 100 * min(self.sent, self.size) // self.size if self.size else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """One stream that reads a file of the remote."""
+
+    path: str
+    size: int
+    position: int
+    ahead: int
+    """Bytes between what somebody asked for last and where it is."""
+    speed: float
+    """Bytes per second since it began."""
+    waiting: bool
+    """It is far enough ahead, and waits for its reader."""
+
+    @property
+    def percent(self) -> int:
+        """How far into the file it is."""
+        return 100 * min(self.position, self.size) // self.size if self.size else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +76,27 @@ class VfsSnapshot:
     fetched_bytes: int
     uploaded_bytes: int
     uploaded_files: int
-    streams: int
-    """Downloads running."""
+    downloads: tuple[Download, ...]
     errors: int
+    dirty_bytes: int = 0
+    """Held bytes of files that are to be uploaded."""
+    cache_bound: int | None = None
+    """``--vfs-cache-max-size``."""
+    streams_per_file: int = 0
+    streams_at_once: int = 0
+    """Bounds of the downloads: of one file, and in all."""
+    users: int = 0
+    """Mounts, servers and log-ins that use this storage."""
+
+    @property
+    def streams(self) -> int:
+        """Downloads, reading or waiting."""
+        return len(self.downloads)
+
+    @property
+    def bytes_ahead(self) -> int:
+        """What was fetched before anybody asked for it, of the downloads there are."""
+        return sum(download.ahead for download in self.downloads)
 
 
 @final

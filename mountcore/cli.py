@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "Serve a remote over FTP"),
     "gateway": ("gateway", "Run several mounts and FTP servers over one shared core"),
     "status": ("status", "Show what a mount is doing and what is still to be uploaded"),
+    "uploads": ("uploads", "Show what is still to be uploaded; hurry it, hold it or give it up"),
     "ls": ("listing:ls", "List files with their sizes"),
     "lsl": ("listing:lsl", "List files with their sizes and times"),
     "lsd": ("listing:lsd", "List directories"),

@@ -73,6 +73,7 @@ class Core:
                 del self._attached[key]
             raise
         assert entry.vfs is not None
+        entry.vfs.users = entry.users
         return entry.vfs
 
     async def detach(self, vfs: Vfs) -> None:
@@ -80,6 +81,7 @@ class Core:
         for entry in self._attached.values():
             if entry.vfs is vfs:
                 entry.users -= 1
+                vfs.users = entry.users
                 if not entry.users:
                     self._nursery.start_soon(self._close_when_idle, entry)
                 return

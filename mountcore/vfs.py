@@ -66,6 +66,8 @@ class Vfs:
         self.fetcher = contents.fetcher
         self.writeback = contents.writeback
         self.bounded = contents.bounded
+        self.users = 0
+        """Who has it attached; counted by the core."""
         self._nursery = nursery
         self._conflicts = Conflicts(contents)
         self._metadata = Metadata(contents)
@@ -375,8 +377,10 @@ class Vfs:
         return VfsSnapshot(
             identity=self.remote.identity, uploads=self.writeback.uploads(), cached_bytes=self.store.held,
             open_files=self.store.open_files(), hits=c.hits, misses=c.misses, fetched_bytes=c.fetched_bytes,
-            uploaded_bytes=c.uploaded_bytes, uploaded_files=c.uploaded_files, streams=self.fetcher.active,
-            errors=c.errors,
+            uploaded_bytes=c.uploaded_bytes, uploaded_files=c.uploaded_files, downloads=self.fetcher.downloads(),
+            errors=c.errors, dirty_bytes=sum(item.spans.total for item in self.store.dirty_items()),
+            cache_bound=self.settings.cache.max_size, streams_per_file=self.settings.read.streams,
+            streams_at_once=self.fetcher.most, users=self.users,
         )  # fmt: skip
 
     async def settle(self, node: Node) -> None:
@@ -385,6 +389,25 @@ class Vfs:
         if item is not None and item.dirty and item.row.path is not None and not item.untouched:
             await self.writeback.upload_now(item)
             await self._extras.settled()
+
+    def hurry_upload(self, path: str) -> None:
+        """Upload one file without waiting for its delay, also if it was held. Not a checkpoint."""
+        item = self._changed(path)
+        self.writeback.unhold(item)
+        self.writeback.hurry(item)
+
+    async def hold_path(self, path: str, held: bool) -> None:
+        """Keep a changed file from being uploaded for as long as this process runs, or let it go on."""
+        if held:
+            await self.writeback.hold(self._changed(path))
+        else:
+            self.writeback.unhold(self._changed(path))
+
+    def _changed(self, path: str) -> Item:
+        item = self.store.peek(path)
+        if item is None or not item.dirty:
+            raise NotFound(path, "nothing of it is to be uploaded")
+        return item
 
     async def hold_upload(self, node: Node, held: bool) -> None:
         """Keep a changed file from being uploaded, or let it go on."""

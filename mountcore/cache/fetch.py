@@ -22,7 +22,7 @@ from typing import final
 
 import trio
 
-from ..accounting import Counters
+from ..accounting import Counters, Download
 from ..errors import Corrupt, NoSpace, NotFound, Stale, StorageError, TimedOut
 from ..remotes.protocol import Remote, Span, Version
 from ..settings import ReadSettings
@@ -49,6 +49,10 @@ class _Stream:
         self.version: Version | None = item.row.base
         self.path = item.path
         self.start = start
+        self.began = trio.current_time()
+        self.fetched = 0
+        self.asked = start
+        """Up to where somebody wants it."""
         self.position = start
         self.target = start
         """Read up to here, then wait."""
@@ -64,6 +68,7 @@ class _Stream:
 
     def want(self, stop: int, limit: int) -> None:
         """Somebody needs the bytes up to ``stop``."""
+        self.asked = max(self.asked, min(limit, stop))
         target = min(limit, -(-stop // ALIGN) * ALIGN + self.window)
         if target > self.target:
             self.target = target
@@ -107,9 +112,20 @@ class Fetcher:
         return max(1, self._remote.caps.parallelism)
 
     @property
-    def active(self) -> int:
-        """Streams that exist, reading or waiting."""
-        return len(self._streams)
+    def most(self) -> int:
+        """Streams at once, in all."""
+        return self._bound
+
+    def downloads(self) -> tuple[Download, ...]:
+        """Streams that exist, reading or waiting, as values."""
+        now = trio.current_time()
+        return tuple(
+            Download(
+                path=s.path, size=s.item.size, position=s.position, ahead=max(0, s.position - s.asked),
+                speed=s.fetched / max(now - s.began, 1e-3), waiting=s.waiting,
+            )
+            for s in self._streams
+        )  # fmt: skip
 
     async def ensure(self, item: Item, start: int, stop: int, *, must: bool = False) -> None:
         """Return when every byte of ``[start, stop)`` within the file is held. The item is acquired.
@@ -288,6 +304,7 @@ class Fetcher:
                     raise NoSpace(stream.path, "the cache is full of files that are in use or not uploaded yet")
                 self._counters.fetched_bytes += self._fill(stream, piece, span.stop)
                 stream.position += len(piece)
+                stream.fetched += len(piece)
                 stream.wake()
                 if stream.position >= span.stop:
                     break

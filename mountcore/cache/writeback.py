@@ -85,6 +85,7 @@ class _Task:
         """Callers of `withdraw` that have not returned; nothing starts meanwhile."""
         self.settled = trio.Event()
         self.snapshot: Snapshot | None = None
+        self.began = 0.0
         self.problem: OSError | None = None
         """What the last try ended with."""
 
@@ -229,10 +230,13 @@ class WriteBack:
             if not item.writers:
                 self.schedule(item, 0.0)
 
-    def hurry(self) -> None:
-        """Upload everything that waits, now."""
-        for task in self._tasks.values():
-            self._hurry(task)
+    def hurry(self, item: Item | None = None) -> None:
+        """Upload everything that waits, or one file, now."""
+        if item is None:
+            for task in self._tasks.values():
+                self._hurry(task)
+        elif item.id in self._tasks:
+            self._hurry(self._tasks[item.id])
 
     def _hurry(self, task: _Task) -> None:
         if task.state in (UploadState.WAITING, UploadState.RETRYING) and task.due > trio.current_time():
@@ -284,11 +288,13 @@ class WriteBack:
 
     def uploads(self) -> tuple[Upload, ...]:
         """Everything in the queue, as values."""
+        now = trio.current_time()
         return tuple(
             Upload(
                 path=task.item.path, size=task.item.size, state=task.state,
                 sent=task.snapshot.sent if task.snapshot else 0,
                 tries=task.item.row.tries, error=task.item.row.error,
+                speed=task.snapshot.sent / max(now - task.began, 1e-3) if task.snapshot else 0.0,
             )
             for task in self._tasks.values()
             if task.item.row.path is not None and not task.item.untouched
@@ -330,6 +336,7 @@ class WriteBack:
     def _start(self, task: _Task) -> None:
         task.state = UploadState.UPLOADING
         task.scope = trio.CancelScope()
+        task.began = trio.current_time()
         task.settled = trio.Event()
         self._uploading += 1
         self._store.acquire(task.item)

@@ -40,7 +40,7 @@ from .failures import EXIT_TRY_AGAIN, about_remote, describe, leaves
 from .logs import say
 from .plan import FrontEnd, Plan
 from .progress import Pending, Progress
-from .status import lines_of
+from .status import as_json, lines_of
 from .supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -325,6 +325,8 @@ class _Process:
             match request.get("do"):
                 case "status":
                     await answer({"done": self._status(part)})
+                case "upload":
+                    await answer(await self._control_uploads(part.vfs, request))
                 case "unmount":
                     await self._unmount(part, real, request, answer)
                 case other:
@@ -339,18 +341,32 @@ class _Process:
 
     def _status(self, part: _Part) -> Message:
         assert part.vfs is not None
-        s = part.vfs.snapshot()
         return {
             "pid": os.getpid(), "remote": part.front_end.label, "mountpoint": part.front_end.mountpoint,
-            "cached_bytes": s.cached_bytes, "open_files": s.open_files, "hits": s.hits, "misses": s.misses,
-            "downloaded_bytes": s.fetched_bytes, "uploaded_bytes": s.uploaded_bytes,
-            "uploaded_files": s.uploaded_files, "errors": s.errors,
-            "uploads": [
-                {"path": u.path, "size": u.size, "sent": u.sent, "state": u.state.value, "tries": u.tries,
-                 "error": u.error}
-                for u in s.uploads
-            ],
+            **as_json(part.vfs.snapshot()),
         }  # fmt: skip
+
+    async def _control_uploads(self, vfs: Vfs | None, request: Message) -> Message:
+        """Hurry, hold, release or discard the upload of a file, or of all below a directory."""
+        assert vfs is not None
+        path, what = str(request.get("path", "")), request.get("what")
+        paths = [u.path for u in vfs.snapshot().uploads if path in ("", u.path) or u.path.startswith(path + "/")]
+        if not paths:
+            return {"error": f"{path or 'the mount'}: nothing of it is to be uploaded"}
+        try:
+            for each in paths:
+                match what:
+                    case "now":
+                        vfs.hurry_upload(each)
+                    case "hold" | "release":
+                        await vfs.hold_path(each, what == "hold")
+                    case "discard":
+                        await vfs.discard_changes(await vfs.resolve(each))
+                    case _:
+                        return {"error": f"unknown request {what!r}; is this process an older portside?"}
+        except StorageError as problem:
+            return {"error": f"{problem.path}: {problem.strerror}"}
+        return {"done": paths}
 
     async def _unmount(self, part: _Part, real: str, request: Message, answer: Answer) -> None:
         """Drain, then unmount; the mount stays when something could not be stored (unless forced) or it is busy."""

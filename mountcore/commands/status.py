@@ -1,4 +1,7 @@
-"""``portside status MOUNTPOINT``: what a mount is doing, for people or as JSON."""
+"""``portside status MOUNTPOINT``: what a mount is doing, for people or as JSON.
+
+The JSON is one object: ``pid``, ``remote``, ``mountpoint``, counters, and the lists ``uploads`` and ``downloads``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ..accounting import VfsSnapshot
 from ..control import ask, mounted_type, real_path
 from ..errors import Refused
 from ..options import Option, boolean, parse_values
@@ -24,16 +28,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="where the remote is mounted")
     parser.add_table("options", OPTIONS)
     args = parser.parse(argv)
-    real = real_path(args.mountpoint)
-    try:
-        message = next(ask(real, {"do": "status"}))
-    except FileNotFoundError:
-        kind = mounted_type(real)
-        what = "nothing is mounted there" if kind is None else f"no portside process of yours serves it (type {kind})"
-        raise Refused(f"{args.mountpoint}: {what}") from None
-    if "error" in message:
-        raise Refused(f"{args.mountpoint}: {message['error']}")
-    status = message["done"]
+    status = answer_of(args.mountpoint, {"do": "status"})
     print(
         json.dumps(status)
         if parse_values(OPTIONS, given(args, OPTIONS))["json"]
@@ -42,23 +37,72 @@ def run(argv: list[str]) -> int:
     return 0
 
 
+def answer_of(mountpoint: str, request: Mapping[str, Any]) -> Any:
+    """What the process that serves a mount answers; Refused for what it cannot do, or where there is none."""
+    real = real_path(mountpoint)
+    try:
+        message = next(ask(real, request))
+    except FileNotFoundError:
+        kind = mounted_type(real)
+        what = "nothing is mounted there" if kind is None else f"no portside process of yours serves it (type {kind})"
+        raise Refused(f"{mountpoint}: {what}") from None
+    if "error" in message:
+        raise Refused(f"{mountpoint}: {message['error']}")
+    return message["done"]
+
+
+def as_json(s: VfsSnapshot) -> dict[str, Any]:
+    """A snapshot for programs to read."""
+    return {
+        "cached_bytes": s.cached_bytes, "cache_bound": s.cache_bound, "dirty_bytes": s.dirty_bytes,
+        "open_files": s.open_files, "users": s.users, "hits": s.hits, "misses": s.misses, "errors": s.errors,
+        "downloaded_bytes": s.fetched_bytes, "uploaded_bytes": s.uploaded_bytes, "uploaded_files": s.uploaded_files,
+        "streams": s.streams, "streams_at_once": s.streams_at_once, "streams_per_file": s.streams_per_file,
+        "bytes_ahead": s.bytes_ahead,
+        "uploads": [
+            {"path": u.path, "size": u.size, "sent": u.sent, "percent": u.percent, "speed": round(u.speed),
+             "state": u.state.value, "tries": u.tries, "error": u.error}
+            for u in s.uploads
+        ],
+        "downloads": [
+            {"path": d.path, "size": d.size, "position": d.position, "percent": d.percent, "speed": round(d.speed),
+             "ahead": d.ahead, "waiting": d.waiting}
+            for d in s.downloads
+        ],
+    }  # fmt: skip
+
+
 def lines_of(s: Mapping[str, Any]) -> list[str]:
     """A status for people."""
     reads = s["hits"] + s["misses"]
+    bound = f" of {format_size(s['cache_bound'])}" if s["cache_bound"] is not None else ""
     lines = [
-        f"{s['remote']} at {s['mountpoint']}, process {s['pid']}",
-        f"cache:      {format_size(s['cached_bytes'])}, {s['open_files']} files open"
+        f"{s['remote']} at {s['mountpoint']}, process {s['pid']}, {s['users']} users",
+        f"cache:      {format_size(s['cached_bytes'])}{bound}, {s['open_files']} files open"
         + (f", {100 * s['hits'] // reads} % of {reads} reads answered from it" if reads else ""),
         f"downloaded: {format_size(s['downloaded_bytes'])}",
         f"uploaded:   {format_size(s['uploaded_bytes'])} in {s['uploaded_files']} files",
     ]
-    if not s["uploads"]:
-        return [*lines, "to upload:  nothing, everything is stored"]
-    lines.append(
-        f"to upload:  {len(s['uploads'])} files, {format_size(sum(u['size'] - u['sent'] for u in s['uploads']))}"
-    )
-    for upload in s["uploads"]:
-        percent = f" {100 * upload['sent'] // upload['size']} %" if upload["sent"] and upload["size"] else ""
-        trouble = f" (try {upload['tries']}: {upload['error']})" if upload["error"] else ""
-        lines.append(f"  {upload['state']}{percent}  {upload['path']}{trouble}")
+    if s["errors"]:
+        lines.append(f"errors:     {s['errors']} so far; those of uploads stand beside them")
+    if s["downloads"]:
+        lines.append(
+            f"reading:    {s['streams']} of {s['streams_at_once']} streams, {format_size(s['bytes_ahead'])} ahead"
+        )
+    for d in s["downloads"]:
+        pace = "waits for its reader" if d["waiting"] else f"{format_size(d['speed'])}/s"
+        lines.append(f"  {d['percent']} %  {pace}  {d['path']}")
+    return [*lines, *lines_of_uploads(s["uploads"])]
+
+
+def lines_of_uploads(uploads: list[Mapping[str, Any]]) -> list[str]:
+    """The queue for people."""
+    if not uploads:
+        return ["to upload:  nothing, everything is stored"]
+    left = sum(u["size"] - min(u["sent"], u["size"]) for u in uploads)
+    lines = [f"to upload:  {len(uploads)} files, {format_size(left)}"]
+    for u in uploads:
+        progress = f" {u['percent']} %, {format_size(u['speed'])}/s" if u["state"] == "uploading" else ""
+        trouble = f" (try {u['tries']}: {u['error']})" if u["error"] else ""
+        lines.append(f"  {u['state']}{progress}  {u['path']}{trouble}")
     return lines
