@@ -12,7 +12,7 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -21,6 +21,7 @@ from mountcore.remotes.protocol import Kind
 from mountcore.vfs import Attributes, Handle, Node, OpenFlags, StatFs, Vfs
 
 from .inodes import Inodes
+from .slots import Slots
 from .xattrs import Xattrs
 
 RENAME_NOREPLACE = 1
@@ -64,7 +65,10 @@ class Operations:
         self._self = (os.geteuid(), os.getegid())
         self._folds = vfs.settings.tree.normalize or vfs.settings.tree.case_insensitive
         self._folds_ascii = vfs.settings.tree.case_insensitive
-        self._directories: dict[int, tuple[Node, Sequence[Node]]] = {}
+        self._directories: dict[int, Node] = {}
+        """Of open handles."""
+        self._slots: dict[int, Slots] = {}
+        """Of directories that were listed, by inode, for as long as the kernel may know offsets in them."""
         self._appending: set[int] = set()
         self._beside: dict[int, Handle] = {}
         """For handles that append: a second one, for pages that the kernel writes where they belong."""
@@ -210,24 +214,35 @@ class Operations:
         if node.kind is not Kind.DIRECTORY:
             raise NotDirectory(node.path())
         number = next(self._numbers)
-        self._directories[number] = (node, ())
+        self._directories[number] = node
+        slots = self._slots.get(inode)
+        if slots is None or (slots.sparse and not slots.handles):
+            slots = self._slots[inode] = Slots(node)
+            self._distrusted.add(inode)  # offsets that the kernel remembers are of another order
+        slots.handles += 1
         trusted = inode not in self._distrusted and self.vfs.tree.fresh(node)
         self._distrusted.discard(inode)
         return Opened(number, keep_cache=trusted)
 
-    async def entries(self, handle: int, start: int) -> tuple[Node, Sequence[Node]]:
-        """A directory and its entries as of the last rewind (``start`` 0): offsets stay true while it changes.
-
-        An entry whose parent is not the directory any more has gone meanwhile, and is left out.
-        """
-        if start == 0:
-            node = self._directories[handle][0]
-            self._directories[handle] = (node, await self.vfs.children(node))
-        return self._directories[handle]
+    async def entries(self, handle: int, start: int) -> tuple[Node, Slots]:
+        """A directory and its entries by their places. One whose parent is not the directory is left out."""
+        node = self._directories[handle]
+        slots = self._slots[node.inode]
+        if start == 0 or node.children is None:
+            slots.take_in(await self.vfs.children(node))
+        return node, slots
 
     def releasedir(self, handle: int) -> None:
         """The directory handle is closed."""
-        self._directories.pop(handle, None)
+        node = self._directories.pop(handle, None)
+        if node is not None:
+            self._slots[node.inode].handles -= 1
+            self._forget_slots(node.inode)
+
+    def _forget_slots(self, inode: int) -> None:
+        """Nobody can know an offset any more."""
+        if inode in self._slots and not self._slots[inode].handles and inode not in self.inodes:
+            del self._slots[inode]
 
     # files
 
@@ -370,6 +385,7 @@ class Operations:
         """The kernel gives back names that it was told."""
         if self.inodes.forget(inode, times):
             self._distrusted.discard(inode)
+            self._forget_slots(inode)
 
     def _announce(self, number: int, handle: Handle | None = None) -> None:
         """Tell other mounts of the same storage what was written through this handle."""

@@ -2,14 +2,16 @@
 
     python tests/fuse/exerciser.py FILE [--seed N] [--operations N] [--size BYTES]
 
-Reads, writes, appends, truncates, reads and writes through mappings, syncs, drops the kernel's pages and opens
-anew. The first byte that differs ends it with the last operations and the command that does it again. It is a
-program of its own because touching a mapping holds the interpreter's lock.
+Reads, writes, appends, truncates, reads and writes through mappings, punches holes, copies ranges, syncs, drops the
+kernel's pages and opens anew. The first byte that differs ends it with the last operations and the command that does
+it again. It is a program of its own because touching a mapping holds the interpreter's lock.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import errno
 import mmap
 import os
 import random
@@ -17,6 +19,9 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
+KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
+LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 SHOWN = 20
 """Operations that are shown when something is wrong."""
 
@@ -42,6 +47,9 @@ class Exerciser:
             (8, self._truncate),
             (12, self._read_mapped),
             (12, self._write_mapped),
+            (4, self._punch),
+            (4, self._zero),
+            (5, self._copy),
             (3, self._reopen),
             (2, self._sync),
             (4, self._drop),
@@ -147,6 +155,38 @@ class Exerciser:
                 mapped.flush()
         self._store(offset, data)
 
+    def _punch(self) -> None:
+        """A hole, where the file system can."""
+        offset, length = self._span(len(self._model) + 5000)
+        what = self._note("punch", offset, length)
+        if _fallocate(self._file, PUNCH_HOLE | KEEP_SIZE, offset, length):
+            stop = min(offset + length, len(self._model))
+            if offset < stop:
+                self._model[offset:stop] = bytes(stop - offset)
+        self._check_size(what)
+
+    def _zero(self) -> None:
+        """Zeros, perhaps past the end."""
+        offset, length = self._span(self._largest)
+        length = min(length, self._largest - offset)
+        what = self._note("zero", offset, length)
+        if length and _fallocate(self._file, ZERO_RANGE, offset, length):
+            self._store(offset, bytes(length))
+        self._check_size(what)
+
+    def _copy(self) -> None:
+        """A range to another place of the same file; the kernel wants them apart."""
+        start, length = self._span(len(self._model))
+        target = self._random.randrange(self._largest)
+        length = min(length, len(self._model) - start, self._largest - target, abs(target - start))
+        what = self._note("copy", start, target, length)
+        done = 0
+        while done < length:
+            done += os.copy_file_range(self._file, self._file, length - done, start + done, target + done)
+        if length > 0:
+            self._store(target, bytes(self._model[start : start + length]))
+        self._check_size(what)
+
     def _reopen(self) -> None:
         self._note("reopen")
         os.close(self._file)
@@ -160,6 +200,15 @@ class Exerciser:
     def _drop(self) -> None:
         self._note("drop pages")
         os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _fallocate(file: int, mode: int, offset: int, length: int) -> bool:
+    """Answers False where the file system has none."""
+    if not LIBC.fallocate(file, mode, offset, length):
+        return True
+    if ctypes.get_errno() == errno.EOPNOTSUPP:
+        return False
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def main() -> int:

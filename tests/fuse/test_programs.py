@@ -8,11 +8,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from .mounting import Mount
+from .mounting import Mount, in_a_process
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -186,3 +187,123 @@ def test_a_sparse_file_of_five_gibibytes(mount: Mount, store: Path) -> None:
         file.seek(3 << 30)
         assert file.read(8192) == bytes(8192)
     assert path.stat().st_size == size
+
+
+def test_cp_and_diff_agree(mount: Mount, store: Path, tmp_path: Path) -> None:
+    source = tree(tmp_path)
+    (source / "link").symlink_to("deep/er")
+    (source / "deep/small file 3").chmod(0o750)
+    os.utime(source / "deep/small file 3", ns=(10**18, 10**18 + 123_456_789))
+    run("cp", "-a", source, mount.path)
+    run("diff", "-r", "--no-dereference", source, mount.path / "source")
+    facts = (mount.path / "source/deep/small file 3").stat()
+    assert (facts.st_mode & 0o777, facts.st_mtime_ns) == (0o750, 10**18 + 123_456_789)
+    stored_as_in(mount, store, "source", source)
+    facts = (store / "source/deep/small file 3").stat()
+    assert (facts.st_mode & 0o777, facts.st_mtime_ns) == (0o750, 10**18 + 123_456_789)
+
+
+FIO = """
+[global]
+directory={place}
+size=4M
+verify=crc32c
+verify_fatal=1
+do_verify=1
+bsrange=512-64k
+
+[psync]
+ioengine=psync
+rw=randrw
+fsync=16
+
+[mmap]
+ioengine=mmap
+rw=randwrite
+
+[libaio]
+ioengine=libaio
+direct=1
+bsrange=4k-64k
+iodepth=8
+rw=randrw
+"""
+
+
+def test_fio_finds_what_it_wrote(mount: Mount, store: Path, tmp_path: Path) -> None:
+    job = tmp_path / "job.fio"
+    job.write_text(FIO.format(place=mount.path))
+    said = run(need("fio"), "--output-format=terse", job)
+    assert "verify: bad" not in said
+    assert mount.run(mount.vfs.drain) == ()
+    for path in mount.path.iterdir():
+        assert path.read_bytes() == (store / path.name).read_bytes()
+
+
+STRESSORS = (
+    "access", "chdir", "chmod", "chown", "copy-file", "dentry", "dir", "dup", "fallocate", "filename", "flock",
+    "fpunch", "fstat", "getdent", "hdd", "iomix", "lockf", "lockofd", "open", "readahead", "rename", "revio", "seek",
+    "sendfile", "symlink", "sync-file", "touch", "utime",
+)  # fmt: skip
+"""Of stress-ng's, those about a file system. Not ``link`` and ``mknod``: there are neither hard links nor devices."""
+
+
+def test_stress_at_once(mount: Mount, store: Path) -> None:
+    each = [word for name in STRESSORS for word in (f"--{name}", "1")]
+    place = ("--temp-path", mount.path, "--hdd-bytes", "8M", "--iomix-bytes", "8M", "--timeout", "5", "--verify")
+    said = run(need("stress-ng"), *place, *each)
+    assert "fail:" not in said
+    assert os.listdir(mount.path) == []
+    assert mount.run(mount.vfs.drain) == ()
+    assert os.listdir(store) == []
+
+
+MANY = int(os.environ.get("PORTSIDE_MANY_FILES", "1000"))
+
+
+def test_a_directory_of_many_files(mount: Mount, store: Path) -> None:
+    script = """
+import os, sys
+place, count = sys.argv[1], int(sys.argv[2])
+for number in range(count):
+    with open(f"{place}/{number:06}", "wb") as file:
+        file.write(b"%d" % number)
+assert sorted(os.listdir(place)) == [f"{number:06}" for number in range(count)]
+sizes = {entry.name: entry.stat().st_size for entry in os.scandir(place)}
+assert all(sizes[f"{number:06}"] == len(str(number)) for number in range(count))
+for number in range(0, count, 3):
+    os.unlink(f"{place}/{number:06}")
+assert len(os.listdir(place)) == count - len(range(0, count, 3))
+"""
+    in_a_process(script, mount.path, MANY, timeout=500)
+    assert mount.run(mount.vfs.drain) == ()
+    assert sorted(os.listdir(store)) == [f"{number:06}" for number in range(MANY) if number % 3]
+    assert all((store / name).read_bytes() == b"%d" % int(name) for name in os.listdir(store)[:100])
+
+
+def test_names_that_move_between_directories_are_never_lost(mount: Mount, store: Path) -> None:
+    script = """
+import os, random, sys
+place, seed = sys.argv[1], int(sys.argv[2])
+chance = random.Random(seed)
+for turn in range(150):
+    name = f"{seed} {chance.randrange(10)}"
+    found = [d for d in "abc" if os.path.exists(f"{place}/{d}/{name}")]
+    assert len(found) == 1, (name, found)
+    os.rename(f"{place}/{found[0]}/{name}", f"{place}/{chance.choice('abc')}/{name}")
+    for d in "abc":
+        names = os.listdir(f"{place}/{d}")
+        assert len(names) == len(set(names))
+"""
+    for directory in "abc":
+        (mount.path / directory).mkdir()
+    for seed in range(4):
+        for number in range(10):
+            (mount.path / "a" / f"{seed} {number}").write_text(f"{seed} {number}")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda seed: in_a_process(script, mount.path, seed), range(4)))
+    assert mount.run(mount.vfs.drain) == ()
+    for place in (mount.path, store):
+        found = {path.name: path.read_text() for path in place.glob("[abc]/*")}
+        assert len(found) == 40
+        assert all(name == text for name, text in found.items())
