@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import Refused
 from ..options import vfs_settings
-from ..remotes.conf import Config, Located
+from ..remotes.conf import Config, Located, open_located
 from ..remotes.protocol import Remote
-from ..remotes.registry import open_remote
 from ..settings import VfsSettings
 from .arguments import front_end_values, vfs_texts
 
@@ -42,7 +41,7 @@ class Configured:
         located = self.config().locate(self.words)
         if located == self.located:
             return self, False
-        remote = open_remote(located.kind, dict(located.options), located.root)
+        remote = open_located(located)
         if remote.identity != self.remote.identity:
             await remote.aclose()
             raise Refused(f"{self.words}: the configuration names another storage now; restart to use that one")

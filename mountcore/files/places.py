@@ -15,11 +15,10 @@ from typing import final
 import trio
 
 from ..errors import Denied, Exists, NotDirectory, NotFound, StorageError, Unsupported
-from ..remotes.conf import Config, Located
+from ..remotes.conf import Config, Located, open_located
 from ..remotes.limits import LimitedRemote, Limits
 from ..remotes.paths import basename, join, parent
 from ..remotes.protocol import Entry, Kind, Remote
-from ..remotes.registry import open_remote
 
 
 @final
@@ -36,6 +35,8 @@ class Place:
     """What is there; None if nothing is."""
     made: set[str] = field(default_factory=set, repr=False)
     """Directories of the remote that are known to exist."""
+    foundation: Place | None = field(default=None, repr=False)
+    """What the remote itself stands on, where that is not there yet."""
     making: trio.Lock = field(default_factory=trio.Lock, repr=False)
     """Held while directories are made: two tasks that make the same one would be in each other's way."""
 
@@ -70,6 +71,8 @@ class Place:
         path = self.path(directory)
         if path and path not in self.made:
             async with self.making:
+                if self.foundation is not None:
+                    await self.foundation.ensure("")
                 await self._make(path)
 
     async def _make(self, path: str) -> None:
@@ -109,8 +112,8 @@ class Places:
         """Two places; on one remote where they are on the same storage."""
         a, b = self._config.locate(source), self._config.locate(target)
         first, second = self._config.label(source), self._config.label(target)
-        if a.kind == b.kind and a.options == b.options and (common := common_root(a.root, b.root)) is not None:
-            together = await self._common(Located(a.kind, a.options, common), a, b, first, second)
+        if replace(a, root="") == replace(b, root="") and (common := common_root(a.root, b.root)) is not None:
+            together = await self._common(replace(a, root=common), a, b, first, second)
             if together is not None:
                 return together
         return await self._find(a, first), await self._find(b, second)
@@ -118,7 +121,7 @@ class Places:
     async def beside(self, place: Place, words_of_place: str, words: str) -> Place | None:
         """Another place on the same remote as ``place``, so that renaming reaches it; None if it is elsewhere."""
         a, b = self._config.locate(words_of_place), self._config.locate(words)
-        if a.kind != b.kind or a.options != b.options:
+        if replace(a, root="") != replace(b, root=""):
             return None
         root = a.root.rstrip("/")
         base = root[: len(root) - len(place.prefix)].rstrip("/") if place.prefix else root
@@ -131,7 +134,7 @@ class Places:
         await self._held.aclose()
 
     async def _open(self, located: Located) -> Remote:
-        remote = open_remote(located.kind, dict(located.options), located.root)
+        remote = open_located(located)
         self._held.push_async_callback(remote.aclose)
         return LimitedRemote(remote, self._limits) if self._limits else remote
 
@@ -163,7 +166,7 @@ class Places:
         try:
             entry = await remote.stat("")
         except (NotFound, NotDirectory, Denied) as refusal:
-            if _cut(root) is None or _is_about_login(refusal):
+            if (_cut(root) is None and located.inner is None) or _is_about_login(refusal):
                 raise
             problem = refusal
         else:
@@ -189,6 +192,10 @@ class Places:
             except Denied as refusal:  # vsftpd says that of what is not there, too
                 if _is_about_login(refusal):
                     raise
+        if located.inner is not None:
+            below = await self._find(located.inner, label)
+            if below.entry is None:
+                return Place(await self._open(replace(located, root="")), label, root_of(located), foundation=below)
         return None
 
 
@@ -225,6 +232,11 @@ def _below(path: str, root: str) -> str | None:
     if path.startswith("/") != root.startswith("/") or parts[: len(base)] != base:
         return None
     return "/".join(parts[len(base) :])
+
+
+def root_of(located: Located) -> str:
+    """The path that words name on a remote which has no other roots."""
+    return "/".join(part for part in located.root.split("/") if part and part != ".")
 
 
 def _is_about_login(problem: StorageError) -> bool:

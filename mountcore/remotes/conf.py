@@ -46,6 +46,14 @@ class Located:
     kind: str
     options: Mapping[str, str] = field(repr=False)
     root: str
+    inner: Located | None = None
+    """What it stands around, where it does."""
+
+
+def open_located(located: Located) -> Remote:
+    """The remote; no network. Raises :class:`Refused` naming what is wrong."""
+    inner = None if located.inner is None else open_located(located.inner)
+    return open_remote(located.kind, dict(located.options), located.root, inner)
 
 
 @final
@@ -104,28 +112,39 @@ class Config:
 
     def open(self, words: str) -> Remote:
         """The remote that a user's words mean. No network; raises :class:`Refused` naming what is wrong."""
-        located = self.locate(words)
-        return open_remote(located.kind, dict(located.options), located.root)
+        return open_located(self.locate(words))
 
     def label(self, words: str) -> str:
         """How to call this remote in messages and mount tables: as the user named it, without options or secrets."""
         return str(parse_address(words))
 
-    def locate(self, words: str) -> Located:
-        """Find storage type, options and path, following aliases."""
+    def locate(self, words: str, deep: int = 0) -> Located:
+        """Find storage type, options and path, following aliases, and what the remote stands around."""
+        if deep > ALIASES_DEEP:
+            raise Refused(f"{words.partition(':')[0]}: remotes stand around each other in a circle")
         address = parse_address(words)
         for _ in range(ALIASES_DEEP):
             if address.kind == "local" and not address.options:
                 self._check_folder(address)
             kind, options = self._describe(address)
             if kind != "alias":
-                return Located(kind, options, address.path)
+                return Located(kind, options, address.path, self._inner(kind, options, address, deep))
             target = options.get("remote", "")
             if not target:
                 raise Refused(f"{address}: an alias needs 'remote', what it stands for")
             aim = parse_address(target)
             address = replace(aim, path=_join(aim.path, address.path))
         raise Refused(f"{words.partition(':')[0]}: aliases point at each other in a circle")
+
+    def _inner(self, kind: str, options: Mapping[str, str], address: Address, deep: int) -> Located | None:
+        """What a remote of a type that wraps stands around."""
+        option = types()[kind].wraps
+        if not option:
+            return None
+        aim = options.get(option, "")
+        if not aim:
+            raise Refused(f"{address}: storage type {kind!r} needs option {option!r}, what it stands around")
+        return self.locate(aim, deep + 1)
 
     def _check_folder(self, address: Address) -> None:
         """A folder that is not there but has a remote's name: most likely the colon was forgotten."""

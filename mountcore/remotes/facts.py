@@ -119,8 +119,40 @@ _SFTP_REFUSED = {
     "copy_is_hardlink": "a copy that changes with its original is none; hard links are made where they are asked for",
 }
 
-UNSERVED = longtail.UNSERVED
+UNSERVED = {
+    **longtail.UNSERVED,
+    "union": "is not supported; mount or serve its upstreams one by one, in one process with portside gateway",
+    "combine": "is not supported; mount or serve its upstreams one by one, in one process with portside gateway",
+    "chunker": "is not supported; copy its files with rclone to a remote without it",
+    "compress": "is not supported; copy its files with rclone to a remote without it",
+    "hasher": "is not supported; name the remote that it stands around",
+    "cache": "is not supported; name the remote that it stands around: portside has a cache of its own",
+}
+"""Types of rclone's that are known and not there, and what to do instead."""
+
+_CRYPT_OPTIONS = (
+    RemoteOption("remote", "What it stands around", required=True, examples=("photos:encrypted", "/srv/encrypted")),
+    RemoteOption("password", "Password", secret=True),
+    RemoteOption("password2", "Second password, the salt; recommended, and different from the first", secret=True),
+    RemoteOption("filename_encryption", "standard, obfuscate, or off: plain names with a suffix", "standard"),
+    RemoteOption("directory_name_encryption", "Hide the names of directories, too", "true"),
+    RemoteOption("filename_encoding", "How encrypted names are spelled: base32, or base64 (shorter, and for storage "
+                 "that tells upper from lower case)", "base32"),
+    RemoteOption("suffix", "What plain names end in; none: nothing", ".bin"),
+    RemoteOption("no_data_encryption", "Leave the content as it is", "false"),
+    RemoteOption("pass_bad_blocks", "Read damaged blocks as zeros instead of failing", "false"),
+    RemoteOption("strict_names", "A name that cannot be decrypted is an error, instead of being passed over", "false"),
+)  # fmt: skip
+
 TYPES: tuple[RemoteType, ...] = (
+    RemoteType(
+        "crypt",
+        "Encrypted files on another remote",
+        "mountcore.remotes.crypt:open",
+        _CRYPT_OPTIONS,
+        wraps="remote",
+        extra="crypt",
+    ),
     RemoteType("ftp", "An FTP server", "mountcore.remotes.ftp:open", _FTP_OPTIONS),
     RemoteType("local", "A folder of this machine", "mountcore.remotes.local:open"),
     RemoteType("memory", "Files in this process's memory, gone when it ends", "mountcore.remotes.memory:open"),

@@ -50,6 +50,8 @@ class RemoteType:
     """Of pyproject.toml: what to install for it."""
     also: tuple[str, ...] = ()
     """Other names of it: rclone's."""
+    wraps: str = ""
+    """The option that names another remote, which this type stands around: its adapter gets it as ``inner``."""
 
     def option(self, name: str) -> RemoteOption:
         """The option of that name; raises :class:`Refused` with the nearest name."""
@@ -81,8 +83,11 @@ def unknown(kind: str, known: Iterable[str]) -> Refused:
     return Refused(f"unknown storage type {kind!r}{hint}")
 
 
-def open_remote(kind: str, options: dict[str, str], root: str) -> Remote:
-    """Open a storage of type ``kind`` with plain (already revealed) option values, rooted at ``root``."""
+def open_remote(kind: str, options: dict[str, str], root: str, inner: Remote | None = None) -> Remote:
+    """Open a storage of type ``kind`` with plain (already revealed) option values, rooted at ``root``.
+
+    ``inner`` is what a type with :attr:`RemoteType.wraps` stands around.
+    """
     known = types()
     if kind not in known:
         raise unknown(kind, known)
@@ -102,4 +107,8 @@ def open_remote(kind: str, options: dict[str, str], root: str) -> Remote:
         raise Refused(
             f"storage type {kind!r} needs the package {problem.name!r}; run: pip install 'portside[{facts.extra}]'"
         ) from None
+    if facts.wraps:
+        if inner is None:
+            raise Refused(f"storage type {kind!r} stands around another remote; configure it by name")
+        return cast(Remote, opener(values, root, inner))
     return cast(Remote, opener(values, root))

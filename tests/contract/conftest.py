@@ -94,6 +94,12 @@ LONG_TAIL = ("opendal-fs", "opendal-s3")
 OBJECTS = ("moto", "rclone-s3", "azurite")
 OBJECT_NAMES = ("moto-markers", "rclone-s3", "azurite")
 """With and without marked directories: what names are made of."""
+CRYPT: dict[str, dict[str, str]] = {
+    "crypt": {"directory_name_encryption": "true"},
+    "crypt-plain-names": {"filename_encryption": "off"},
+    "crypt-obfuscate": {"filename_encryption": "obfuscate", "directory_name_encryption": "false"},
+}
+"""Encrypted files around a folder, by how names are hidden."""
 _counter = itertools.count()
 
 
@@ -110,6 +116,8 @@ class Place:
 
     def open(self, **options: str) -> Remote:
         """Another remote on the same folder."""
+        if self.kind == "crypt":
+            return open_remote(self.kind, self.options | options, "", open_remote("local", {}, self.root))
         return open_remote(self.kind, self.options | self._patience | options, self.root)
 
     @property
@@ -173,6 +181,10 @@ def fresh(name: str, servers: Servers, scratch: Path) -> Place:
         disk = scratch / folder
         disk.mkdir()
         return Place(name, name, {}, str(disk), disk, None)
+    if name in CRYPT:
+        (scratch / folder).mkdir()
+        options = {"remote": "x:", "password": "one", "password2": "two"} | CRYPT[name]
+        return Place(name, "crypt", options, str(scratch / folder), None, None)
     if name in LONG_TAIL:
         return _through_opendal(name, servers, scratch / folder)
     if name in BUCKETS:
@@ -197,7 +209,7 @@ def _through_opendal(name: str, servers: Servers, disk: Path) -> Place:
     return Place(name, "opendal", {"service": "s3", "config": config}, "", None, store)
 
 
-@pytest.fixture(params=[*OWN, *SERVED, *OBJECTS, *LONG_TAIL])
+@pytest.fixture(params=[*OWN, *CRYPT, *SERVED, *OBJECTS, *LONG_TAIL])
 def place(request: pytest.FixtureRequest, servers: Servers, tmp_path: Path) -> Iterator[Place]:
     """Every storage in turn."""
     made = fresh(request.param, servers, tmp_path)
