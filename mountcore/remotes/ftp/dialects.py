@@ -20,7 +20,7 @@ MINUTE = 60 * SECOND
 DAY = 86_400 * SECOND
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Listed:
     """What one line says. ``name`` is still in wire encoding; ``kind`` None is something we do not show."""
 
@@ -72,7 +72,8 @@ _UNIX_DATE = re.compile(
 _UNIX_TYPES = {"-": Kind.FILE, "f": Kind.FILE, "d": Kind.DIRECTORY, "l": Kind.SYMLINK}
 _NETWARE = re.compile(r"[-d]\s?\[[-A-Z]{8}\]")
 _UNIX_HEAD = re.compile(r"(?:\s*\d+\s+){0,2}([-fdlbcpsDnS?][-rwxsStTlLyY?]{9})[+.@]?(?=[\s\d])")
-_USUAL = re.compile(
+#: what almost every server sends, in one step
+USUAL = re.compile(
     r"([-dl])[-rwxsStT]{9}[+.@]?\s+\d+\s+\S+\s+\S+\s+(\d+)\s([A-Z][a-z]{2})\s+(\d{1,2})\s+"
     r"(?:(\d{2}):(\d{2})|(\d{4}))\s(.+)", re.DOTALL
 )  # fmt: skip
@@ -81,15 +82,9 @@ _USUAL = re.compile(
 def unix(line: str, now: datetime) -> Listed | None:
     """``ls -l``: with or without inode, link count, group and ACL mark, in many languages; also MacOS servers'
     (``folder``, two more sizes) and NetWare's bracketed rights."""
-    usual = _USUAL.fullmatch(line)
-    if usual and (month := month_of(usual[3])) is not None:
-        if usual[7]:
-            written = epoch(int(usual[7]), month, int(usual[4]))
-            when = None if written is None else (written * SECOND, DAY)
-        else:
-            when = _guessed(now, month, int(usual[4]), int(usual[5]), int(usual[6]))
-        if when is not None:
-            return _unix_entry(usual[1], int(usual[2]), when, usual[8])
+    usual = USUAL.fullmatch(line)
+    if usual and (when := usual_time(usual, now)) is not None:
+        return unix_entry(usual[1], int(usual[2]), when, usual[8])
     head = _NETWARE.match(line) or _UNIX_HEAD.match(line)
     if not head:
         return None
@@ -101,12 +96,24 @@ def unix(line: str, now: datetime) -> Listed | None:
         found = _unix_time(date, now)
         name = line[date.end() :]
         if size is not None and found is not None and name:
-            return _unix_entry(kind, size, found, name.lstrip() if head.re is _NETWARE else name)
+            return unix_entry(kind, size, found, name.lstrip() if head.re is _NETWARE else name)
         at = date.start() + 1
     return None
 
 
-def _unix_entry(letter: str, size: int, when: tuple[int, int], name: str) -> Listed:
+def usual_time(usual: re.Match[str], now: datetime) -> tuple[int, int] | None:
+    """The time, and its resolution, in a match of :data:`USUAL`."""
+    month = month_of(usual[3])
+    if month is None:
+        return None
+    if usual[7]:
+        written = epoch(int(usual[7]), month, int(usual[4]))
+        return None if written is None else (written * SECOND, DAY)
+    return _guessed(now, month, int(usual[4]), int(usual[5]), int(usual[6]))
+
+
+def unix_entry(letter: str, size: int, when: tuple[int, int], name: str) -> Listed:
+    """What a line of ``ls -l`` says."""
     kind, target = _UNIX_TYPES.get(letter), ""
     if kind is Kind.SYMLINK:
         name, _, target = name.partition(" -> ")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import final
 
 from ..protocol import Kind
-from .dialects import DAY, DIALECTS, MINUTE, SECOND, Listed, epoch, vms
+from .dialects import DAY, DIALECTS, MINUTE, SECOND, USUAL, Listed, epoch, unix, unix_entry, usual_time, vms
 
 __all__ = [
     "DAY",
@@ -124,10 +124,29 @@ class Lines:
         self._now = now
         self._begun = ""
         self._versions: set[str] = set()
+        self._dates: dict[tuple[str | None, ...], tuple[int, int]] = {}
         self._dialect = DIALECTS[0]
         self.understood = 0
         self.unknown = 0
         """Lines that are neither entries nor headings."""
+
+    def feed_all(self, lines: list[str]) -> list[Listed]:
+        """The entries that these lines end."""
+        found: list[Listed] = []
+        for line in lines:
+            if self._dialect is unix and not self._begun and (usual := USUAL.fullmatch(line)):
+                letter, size, *date, name = usual.groups()
+                key = tuple(date)
+                when = self._dates.get(key)
+                if when is None and (when := usual_time(usual, self._now)) is not None:
+                    self._dates[key] = when
+                if when is not None:
+                    found.append(unix_entry(letter, int(size), when, name))
+                    self.understood += 1
+                    continue
+            if (listed := self.feed(line)) is not None:
+                found.append(listed)
+        return found
 
     def feed(self, line: str) -> Listed | None:
         """The entry that this line ends, or None."""

@@ -15,8 +15,7 @@ Bytes that are not UTF-8 pass both ways as surrogates (PEP 383), as in file name
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from typing import final
 
 from ...errors import InvalidName, Refused
@@ -74,6 +73,12 @@ class NameEncoding:
     first: frozenset[str] = frozenset()
     last: frozenset[str] = frozenset(" ")
 
+    remarkable: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    """What a name must have in it, or at an end, to be changed at all, either way."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "remarkable", _remarkable(self.anywhere, self.first, self.last))
+
     @classmethod
     def parse(cls, text: str) -> NameEncoding:
         """From rclone's words, comma separated; "" is the default of rclone's FTP backend."""
@@ -104,7 +109,7 @@ class NameEncoding:
         return char in self.anywhere or (start == 0 and char in self.first) or (stop == length and char in self.last)
 
     def _translate(self, text: str, *, to_wire: bool) -> str:
-        if not _remarkable(self).search(text):
+        if not self.remarkable.search(text):
             return text
         length, out, i = len(text), [], 0
         while i < length:
@@ -130,16 +135,13 @@ class NameEncoding:
         return "".join(out)
 
 
-@lru_cache(64)
-def _remarkable(encoding: NameEncoding) -> re.Pattern[str]:
-    """What a name must have in it, or at an end, to be changed at all, either way."""
-
+def _remarkable(anywhere: frozenset[str], first: frozenset[str], last: frozenset[str]) -> re.Pattern[str]:
     def one_of(chars: frozenset[str]) -> str:
         both = sorted({*chars, *map(_picture, chars)})
         return f"[{''.join(map(re.escape, both))}]" if both else "(?!)"
 
-    anywhere = one_of(encoding.anywhere | {"\r", "\n"})
-    return re.compile(f"{QUOTE}|{anywhere}|^{one_of(encoding.first)}|{one_of(encoding.last)}\\Z")
+    always = one_of(anywhere | {"\r", "\n"})
+    return re.compile(f"{QUOTE}|{always}|^{one_of(first)}|{one_of(last)}\\Z")
 
 
 _NEVER = ("\r", "\n")

@@ -31,15 +31,17 @@ from ..paths import check_path, is_below, join, parent
 from ..protocol import Capabilities, Entry, Expect, Kind, Remote, RenameScope, Source, Span, Usage, Version
 from . import upload
 from .data import RECEIVE, Data
+from .directories import HELD_BACK
 from .options import FtpOptions, parse
 from .pool import Pool
 from .replies import ReplyError, error_for
 from .server import Server
-from .session import HELD_BACK, Session
+from .session import Session
 from .tls import Trust
 from .walk import Walk
 
 T = TypeVar("T")
+Batch = list[Entry]
 
 
 def open(options: dict[str, str], root: str) -> Guard:
@@ -85,24 +87,32 @@ class FtpRemote(Remote):
         )
 
     async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
+        async with aclosing(self._batches(directory)) as batches:
+            async for batch in batches:
+                for entry in batch:
+                    yield entry
+
+    async def _batches(self, directory: str) -> AsyncGenerator[Batch, None]:
         wanted = check_path(directory)
         async with self._session(wanted) as session:
             now = time.time_ns()
-            async with aclosing(session.listing(wanted)) as entries:
-                links: list[Entry] = []
-                async for entry in entries:
-                    if is_ours(entry.name):
-                        self._note_abandoned(wanted, entry, now)
-                    elif entry.kind is Kind.SYMLINK and len(links) < HELD_BACK:
-                        links.append(entry)
-                    else:
-                        yield entry
-            for link in links:
-                yield await session.followed(join(wanted, link.name), link)
+            links: Batch = []
+            async with aclosing(session.listing(wanted)) as batches:
+                async for batch in batches:
+                    plain: Batch = []
+                    for entry in batch:
+                        if is_ours(entry.name):
+                            self._note_abandoned(wanted, entry, now)
+                        elif entry.kind is Kind.SYMLINK and len(links) < HELD_BACK:
+                            links.append(entry)
+                        else:
+                            plain.append(entry)
+                    yield plain
+            yield [await session.followed(join(wanted, link.name), link) for link in links]
 
     def list_tree(self, directory: str) -> AsyncGenerator[tuple[str, Entry], None]:
         """Folders are listed side by side, over as many connections as there may be."""
-        return Walk(self.list, check_path(directory), self._pool.size, Patience()).entries()
+        return Walk(self._batches, check_path(directory), self._pool.size, Patience()).entries()
 
     async def stat(self, path: str) -> Entry:
         return await self._call(path, lambda session: session.stat(path))

@@ -48,6 +48,10 @@ class Reply:
         return f"{self.code} {self.text}"
 
 
+UNKNOWN_COMMAND = (500, 502, 504)
+"""Codes of a server that does not have the command."""
+
+
 @final
 class ReplyError(Exception):
     """The server answered no. Stays inside this package; `meaning` turns it into one of ours."""

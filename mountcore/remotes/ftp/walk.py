@@ -30,7 +30,7 @@ class Walk:
     """One walk below ``top``; `entries` may be read once."""
 
     def __init__(
-        self, listing: Callable[[str], AsyncGenerator[Entry, None]], top: str, workers: int, patience: Patience
+        self, listing: Callable[[str], AsyncGenerator[list[Entry], None]], top: str, workers: int, patience: Patience
     ) -> None:
         self._listing = listing
         self._top = top
@@ -97,8 +97,8 @@ class Walk:
                 self._more.notify_all()
 
     async def _whole(self, directory: str) -> list[Entry]:
-        async with aclosing(self._listing(directory)) as entries:
-            return [entry async for entry in entries]
+        async with aclosing(self._listing(directory)) as batches:
+            return [entry async for batch in batches for entry in batch]
 
     async def _again(self, ask: Callable[[], Awaitable[list[Entry]]]) -> list[Entry]:
         failures = 0
