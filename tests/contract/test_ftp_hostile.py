@@ -163,6 +163,18 @@ async def test_a_550_of_something_that_exists_is_not_absence() -> None:
             await remote.stat("absent")
 
 
+async def test_a_server_that_contradicts_itself_is_asked_again() -> None:
+    """rclone's says now and then that a folder which it made a moment ago is not there, and then that it is."""
+    answers = iter(["550 file does not exist", None])
+    folder = {"MLST": FOLDER, "MLSD": lambda _: next(answers)}
+    async with scripted(folder) as server:
+        with pytest.raises(Busy, match="yet it is there"):
+            await entries(opened(server), "d")
+    async with scripted({"MLST": file_of(1), "RETR": "550 file does not exist"}) as server:
+        with pytest.raises(Busy, match="yet it is there"):
+            await fetch(opened(server), "f")
+
+
 @pytest.mark.parametrize("verb", ["MLST", "RETR", "EPSV", "PWD", "USER"])
 async def test_silence_is_bounded(verb: str) -> None:
     with trio.fail_after(20):

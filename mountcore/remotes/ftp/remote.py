@@ -19,6 +19,7 @@ from ...errors import (
     IsDirectory,
     NotDirectory,
     NotEmpty,
+    NotFound,
     Refused,
     Stale,
     StorageError,
@@ -34,9 +35,9 @@ from .data import RECEIVE, Data
 from .directories import HELD_BACK
 from .options import FtpOptions, parse
 from .pool import Pool
-from .replies import ReplyError, error_for
+from .replies import ReplyError, error_for, meaning
 from .server import Server
-from .session import Session
+from .session import Session, contradiction
 from .tls import Trust
 from .walk import Walk
 
@@ -310,6 +311,8 @@ class FtpRemote(Remote):
             if start and start >= now.size:
                 await session.connection.command("REST", "0")
                 return None, 0
+            if meaning(reply) is NotFound:
+                raise contradiction(reply, path)
         raise error_for(reply, path)
 
     # what interrupted uploads left behind

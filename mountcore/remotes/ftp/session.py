@@ -21,6 +21,12 @@ from .replies import UNKNOWN_COMMAND, Reply, error_for, meaning
 from .server import Server
 
 
+def contradiction(reply: Reply, path: str) -> Busy:
+    """What to make of a server that says "no such file" and, asked again, finds it: rclone's does so now and then, for
+    a folder made a moment ago, while it reads the folder above anew. Asking once more helps."""
+    return Busy(path, f"{reply}; and yet it is there")
+
+
 @final
 class Session:
     """A borrowed connection, seen from the remote's root."""
@@ -219,6 +225,8 @@ class Session:
         if reply.code in (450, 501, 550):
             if (await self.stat(directory)).kind is not Kind.DIRECTORY:
                 return NotDirectory(directory, str(reply))
+            if meaning(reply) is NotFound:
+                return contradiction(reply, directory)
             return Denied(directory, str(reply)) if reply.code != 450 else Busy(directory, str(reply))
         return error_for(reply, directory)
 
