@@ -24,6 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mountcore.cache.evict import Evictor
 from mountcore.cache.index import ItemId
+from mountcore.cache.index import _named as name_sum
+from mountcore.cache.index import _sum as row_sum
 from mountcore.cache.opening import open_store
 from mountcore.remotes.memory import Memory
 from mountcore.remotes.protocol import ANYTHING, Version
@@ -170,11 +172,15 @@ async def eviction(place: Path) -> list[Result]:
     store = open_store(place / "cache", "memory://bench/")
     db = store.index._db
     base, now = '[4096, 1, 1, ""]', time.time()
+    facts = (4096, 1, "0-4096", 4096, base, None, 0, 0, 0, "")
     db.execute("BEGIN")
     db.executemany(
-        "INSERT INTO items (path, size, mtime_ns, spans, held, base, dirty, promise, atime)"
-        " VALUES (?, 4096, 1, '0-4096', 4096, ?, 0, 0, ?)",
-        ((f"directory/of/some/depth/file{number}", base, now - ITEMS + number) for number in range(ITEMS)),
+        "INSERT INTO items (id, path, size, mtime_ns, spans, held, base, dirty, promise, atime, sum, named)"
+        " VALUES (?, ?, 4096, 1, '0-4096', 4096, ?, 0, 0, ?, ?, ?)",
+        (
+            (n + 1, path, base, now - ITEMS + n, row_sum(n + 1, facts, False), name_sum(n + 1, path.encode()))
+            for n, path in ((n, f"directory/of/some/depth/file{n}") for n in range(ITEMS))
+        ),
     )
     db.execute("COMMIT")
     store.close()
@@ -187,7 +193,7 @@ async def eviction(place: Path) -> list[Result]:
     few = time.perf_counter() - began
     began = time.perf_counter()
     for number in range(1000):
-        store.get(f"directory/of/some/depth/file{ITEMS - 1 - number * 7}")
+        assert store.get(f"directory/of/some/depth/file{ITEMS - 1 - number * 7}") is not None
     get = (time.perf_counter() - began) / 1000
     plan = " ".join(row[3] for row in db_plan(store.index._db))
     gc.collect()
