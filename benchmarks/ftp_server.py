@@ -2,12 +2,14 @@
 
 Run from the checkout, with the test extra installed::
 
-    python -m benchmarks.ftp_server                # a minute or two
+    python -m benchmarks.ftp_server --quick        # a minute or two
+    python -m benchmarks.ftp_server                # some minutes
     python -m benchmarks.ftp_server --whole        # 1 GiB, 5,000 files, 10,000 entries, 1,000 idle sessions
 
-Rounds are interleaved (every server once, then again) and medians printed, since what else the machine does
-changes by the minute. "cached" means that the file was read once before: with ours and rclone from the cache,
-with the others from the page cache. Ours answers an upload when it is synced to the disk; the others before.
+Rounds are interleaved (every server once, then again), and what is compared are the medians of the rounds' ratios,
+since what else the machine does changes by the minute. "cached" means that the file was read once before: with ours
+and rclone from the cache, with the others from the page cache. Ours answers an upload when it is synced to the disk;
+the others before.
 """
 
 from __future__ import annotations
@@ -260,6 +262,38 @@ def measure(tls: Tls, sizes: Sizes, scratch: Path) -> dict[str, dict[str, list[f
     return results
 
 
+@dataclass(frozen=True)
+class Goal:
+    """Ours in relation to a peer's, at least (or, where less is better, at most)."""
+
+    what: str
+    peer: str
+    ratio: float
+    at_most: bool = False
+
+
+PLAIN_GOALS = (
+    Goal("RETR MiB/s", "rclone", 3.0), Goal("RETR MiB/s", "vsftpd", 0.8), Goal("STOR MiB/s", "rclone", 3.0),
+    Goal("STOR MiB/s", "vsftpd", 0.8), Goal("get -P4 files/s", "rclone", 1.2), Goal("get -P1 files/s", "rclone", 5.0),
+    Goal("put -P4 files/s", "rclone", 1.0), Goal("put -P1 files/s", "rclone", 1.0),
+    Goal("idle session, KiB", "rclone", 1.0, at_most=True),
+)  # fmt: skip
+TLS_GOALS = (
+    Goal("RETR MiB/s", "rclone", 1.0), Goal("RETR MiB/s", "vsftpd", 1.0), Goal("STOR MiB/s", "rclone", 1.0),
+    Goal("STOR MiB/s", "vsftpd", 1.0),
+)  # fmt: skip
+
+
+def report(goals: tuple[Goal, ...], results: dict[str, dict[str, list[float]]]) -> None:
+    """Each goal, met or not: the median of the rounds' ratios."""
+    print(f"\n{'ours to theirs':28}{'':>10}{'goal':>8}{'median':>9}")
+    for goal in goals:
+        ours, theirs = results[goal.what]["portside"], results[goal.what][goal.peer]
+        ratio = statistics.median(a / b if b else float("inf") for a, b in zip(ours, theirs, strict=True))
+        met = ratio <= goal.ratio if goal.at_most else ratio >= goal.ratio
+        print(f"{goal.what:28}{goal.peer:>10}{goal.ratio:8.1f}{ratio:9.2f}  {'met' if met else 'NOT MET'}")
+
+
 def table(title: str, results: dict[str, dict[str, list[float]]]) -> None:
     """Medians."""
     names = list(next(iter(results.values())))
@@ -271,6 +305,7 @@ def table(title: str, results: dict[str, dict[str, list[float]]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--whole", action="store_true", help="the sizes that the figures in the documents are for")
+    parser.add_argument("--quick", action="store_true", help="small sizes and one round: whether it works at all")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-tls", action="store_true")
     args = parser.parse_args()
@@ -279,15 +314,21 @@ def main() -> None:
     sizes = Sizes(1 << 30, 5000, 10_000, 1000, args.rounds) if args.whole else Sizes(
         256 << 20, 500, 10_000, 100, args.rounds
     )  # fmt: skip
+    if args.quick:
+        sizes = Sizes(32 << 20, 50, 1000, 20, 1)
     with tempfile.TemporaryDirectory(prefix="ftp-bench-") as name:
         scratch = Path(name)
         (scratch / "big").write_bytes(os.urandom(1 << 20) * (sizes.big >> 20))
         (scratch / "small").mkdir()
         for number in range(sizes.files):
             (scratch / "small" / f"f{number}").write_bytes(os.urandom(200 + number * 37 % 20_000))
-        table("plain", measure(Tls.NONE, sizes, scratch))
+        results = measure(Tls.NONE, sizes, scratch)
+        table("plain", results)
+        report(PLAIN_GOALS, results)
         if not args.no_tls:
-            table(f"TLS ({ssl.OPENSSL_VERSION})", measure(Tls.IMPLICIT, sizes, scratch))
+            results = measure(Tls.IMPLICIT, sizes, scratch)
+            table(f"TLS ({ssl.OPENSSL_VERSION})", results)
+            report(TLS_GOALS, results)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ from .rates import Throttle
 from .replies import download_failure, upload_refusal
 from .tls import Secured, farewell, is_plain_end, is_reset
 
+RECORD = 16 << 10
+"""Bytes of a TLS record."""
 PIECE = 256 << 10
 """Bytes sent or received for one readiness of the socket, so that the control connection gets its turn."""
 
@@ -45,6 +47,7 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
     ioloop: SessionLoop
     _fileno: int | None
     _initialized: bool
+    tot_bytes_sent: int
     ac_out_buffer_size = PIECE
 
     def __init__(self, sock: socket.socket, cmd_channel: Any) -> None:
@@ -209,7 +212,12 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
             if download.fd >= 0 and not (self._ascii or self.secured or self._no_sendfile or self._deflating):
                 self._sendfile(download, min(available, PIECE, self._throttle.piece))
                 return
-            data = download.take(min(PIECE, self._throttle.piece))
+            limit = min(PIECE, self._throttle.piece)
+            if download.fd >= 0 and not (self._ascii or self._deflating):
+                self._piece = download.take_into(self.cmd_channel.buffer[:limit])
+                self._send_piece()
+                return
+            data = download.take(limit)
             self._piece = self._to_send(download.converted(data) if self._ascii else data)
         self._send_piece()
 
@@ -242,11 +250,20 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
             self._finish()
 
     def _send_piece(self) -> None:
-        while self._piece:
-            sent = self.socket.send(self._piece)
-            self.tot_bytes_sent += sent
-            self._piece = self._piece[sent:]
-            self._moved(sent)
+        piece, begun = self._piece, self.tot_bytes_sent
+        total, sent = len(piece), 0
+        corked = self.secured and total > RECORD
+        if corked:  # OpenSSL writes a record at a time, and each would wake the receiver
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        try:
+            while sent < total:
+                sent += self.socket.send(piece[sent:])
+        finally:
+            self._piece = piece[sent:]
+            self.tot_bytes_sent = begun + sent
+            if corked:
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+        self._moved(sent)
 
     def _send_listing(self) -> None:
         if not self._piece:
