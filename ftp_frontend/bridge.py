@@ -16,6 +16,7 @@ from typing import TypeVar, final
 import outcome
 import trio
 
+from mountcore.door import Closed, Door
 from mountcore.errors import Unreachable
 from mountcore.portal import ThreadPortal
 from mountcore.vfs import ORIGIN
@@ -41,8 +42,9 @@ class Asked:
 class Bridge:
     """Runs core operations for the sessions of one server."""
 
-    def __init__(self, portal: ThreadPortal, origin: object) -> None:
+    def __init__(self, portal: ThreadPortal, origin: object, door: Door) -> None:
         self._portal = portal
+        self._door = door
         self._origin = origin
         self._context = contextvars.copy_context()
         self._context.run(ORIGIN.set, origin)
@@ -60,13 +62,26 @@ class Bridge:
         return result
 
     def at_once(self, function: Callable[..., T | None], *args: object) -> T | None:
-        """Run a plain function on the trio thread and wait for it; None as well where the server stops.
+        """Run a plain function of the core and wait for it; None as well where the server stops.
 
-        Such a trip costs half of the other kind: no task is made for it. For answers that may be known already.
+        It runs in this thread if the core sleeps, else on the trio thread, without a task being made for it. For
+        answers that may be known already.
         """
+        if self._stopping or self._closed:
+            return None
+        found: T | Closed | None = self._door.try_run(self._with_origin, function, *args)
+        if not isinstance(found, Closed):
+            return found
         answer: queue.SimpleQueue[outcome.Outcome[T | None]] = queue.SimpleQueue()
         self._portal.token.run_sync_soon(self._run_at_once, answer, function, args)
         return answer.get().unwrap()
+
+    def at_once_here(self, function: Callable[..., T], *args: object) -> T | None:
+        """`at_once`, if the core sleeps; None: it was not run."""
+        if self._stopping or self._closed:
+            return None
+        found = self._door.try_run(self._with_origin, function, *args)
+        return None if isinstance(found, Closed) else found
 
     def begin(
         self, operation: Callable[..., Awaitable[T]], *args: object, done: Callable[[outcome.Outcome[T]], None]
@@ -95,7 +110,11 @@ class Bridge:
         if self._stopping or self._closed:
             answer.put(outcome.Value(None))
             return
-        answer.put(outcome.capture(self._context.run, function, *args))
+        answer.put(outcome.capture(self._with_origin, function, *args))
+
+    def _with_origin(self, function: Callable[..., T], *args: object) -> T:
+        result: T = self._context.run(function, *args)
+        return result
 
     async def _waited(self, scope: trio.CancelScope, operation: Callable[..., Awaitable[T]], *args: object) -> T:
         self._waited_for.add(scope)

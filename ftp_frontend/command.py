@@ -300,8 +300,9 @@ async def serve_ftp(
                 "ANYBODY who reaches %s can read and change everything: set --pass or --auth-proxy, or listen on "
                 "localhost", host or "this machine",
             )  # fmt: skip
-    bridge = Bridge(ThreadPortal(core.token), origin=object())
+    bridge = Bridge(ThreadPortal(core.token), object(), core.door)
     server = await trio.to_thread.run_sync(Server, settings, authenticator, bridge)
+    core.door.open()
     async with trio.open_nursery() as nursery:
         try:
             if isinstance(authenticator, AuthProxy):
@@ -314,6 +315,7 @@ async def serve_ftp(
         finally:
             with trio.CancelScope(shield=True):
                 await _stop(server, bridge)
+                core.door.close()
 
 
 async def _stop(server: Server, bridge: Bridge) -> None:

@@ -127,7 +127,7 @@ class Download:
             self.closed = True
             if self._asking is not None:
                 self._asking.give_up()
-            self._loop.ask(self._handle.close, then=lambda result: None)
+            self._loop.let_go(self._handle)
 
 
 @final
@@ -206,13 +206,6 @@ class Upload:
         """Publish what was received; ``then`` is called with None when it is safe."""
         self.closed = True
         stage, syncing = self._staged.stage, self._syncing()
-        if syncing is Syncing.CALLER:
-            try:
-                stage.sync()
-            except OSError as problem:
-                self._loop.ask(stage.discard, then=lambda result: None)
-                then(problem)
-                return
 
         def settled(result: outcome.Outcome[None]) -> None:
             problem = as_os_error(result.error) if isinstance(result, outcome.Error) else None
@@ -223,7 +216,20 @@ class Upload:
                     problem = failed
             then(problem)
 
-        self._loop.ask(self._storage.commit, self._staged, self.size, self._how, self._offset, syncing, then=settled)
+        try:
+            if syncing is Syncing.CALLER:
+                stage.sync()
+            done = self._loop.at_once(self._storage.try_commit, self._staged, self.size, self._how, syncing)
+        except (OSError, trio.RunFinishedError) as problem:
+            self._loop.ask(stage.discard, then=lambda result: None)
+            then(as_os_error(problem))
+            return
+        if done:
+            settled(outcome.Value(None))
+        else:
+            self._loop.ask(
+                self._storage.commit, self._staged, self.size, self._how, self._offset, syncing, then=settled
+            )
 
     def _syncing(self) -> Syncing:
         """A small upload is synced by this thread: that takes no longer than asking another one to."""

@@ -272,6 +272,12 @@ class Storage:
         await stage.reserve(STEP)
         return STEP
 
+    def try_commit(self, staged: Staged, size: int, how: Publish, syncing: Syncing) -> bool | None:
+        """`commit`, at once or not."""
+        if how is not Publish.REPLACE or self._allowance is not None or self.acknowledge is Acknowledge.REMOTE:
+            return None
+        return staged.stage.try_commit(staged.parent, staged.name, size=size, syncing=syncing) is not None or None
+
     async def commit(self, staged: Staged, size: int, how: Publish, offset: int, syncing: Syncing) -> None:
         """Publish an upload; afterwards it is journalled (and, where so set, at the remote)."""
         before = 0

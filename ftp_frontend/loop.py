@@ -10,6 +10,7 @@ belong to another session by then.
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import os
 import queue
@@ -19,6 +20,8 @@ from typing import Any, TypeVar, final
 
 import outcome
 import trio
+
+from mountcore.handle import CachedHandle, Handle
 
 from .bridge import Asked, Bridge
 from .library import Epoll
@@ -60,7 +63,8 @@ class _Waker:
         return False
 
     def handle_read_event(self) -> None:
-        os.eventfd_read(self._fileno)
+        with contextlib.suppress(BlockingIOError):  # a command that waited has looked already
+            os.eventfd_read(self._fileno)
         self._run()
 
     def handle_error(self) -> None:
@@ -127,9 +131,19 @@ class SessionLoop(Epoll):  # type: ignore[misc]
             asked.give_up()
         return answer.get().unwrap()
 
+    def let_go(self, handle: Handle) -> None:
+        """Close a handle, at once or soon. Does not wait."""
+        if isinstance(handle, CachedHandle) and self._bridge.at_once_here(handle.try_close):
+            return
+        self.ask(handle.close, then=lambda result: None)
+
     def call_in_turn(self, operation: Callable[..., Awaitable[T]], *args: object) -> T:
         """`call`, where nothing else of the session may run before the answer is there; for short ones."""
         return self._bridge.call(operation, *args)
+
+    def at_once(self, function: Callable[..., T | None], *args: object) -> T | None:
+        """Run a plain function of the core; see `Bridge.at_once`."""
+        return self._bridge.at_once(function, *args)
 
     def attempt(self, at_once: Callable[..., T | None], operation: Callable[..., Awaitable[T]], *args: object) -> T:
         """`call`, where a plain function may have the answer at once, or says None."""

@@ -311,6 +311,19 @@ class CachedHandle:
             self._vfs.store.promise(item, 2)
             await trio.to_thread.run_sync(self._vfs.store.index.sync)
 
+    def try_close(self) -> bool:
+        """`close`, of a handle that only read from the cache; answers whether it is done. Not a checkpoint."""
+        if self._changes or self._past is not None:
+            return False
+        if not self._closed:
+            self._closed = True
+            item = self._item
+            item.handles -= 1
+            item.leases -= self._leased
+            self._vfs.store.release(item)
+            self._vfs.released(self.node)
+        return True
+
     async def close(self) -> None:
         if self._closed:
             return

@@ -326,14 +326,31 @@ class Namespace:
                 stage_item.row.base, stage_item.row.attempt = _replaced(target, loser)
                 if self._contents.settings.cache.mode is CacheMode.OFF:
                     return await self._store_staged(stage_item, parent, name, target)
-                self._store.publish(stage_item, path)
-                if loser is not None:
-                    self._contents.lose(loser)
-                node = self._tree.add(parent, name, Kind.FILE)
-                node.version = stage_item.row.base
-                self._contents.attach(node, stage_item)
-                self._writeback.schedule(stage_item)
+                node = self._make_visible(stage_item, parent, name, path, loser)
         self._changes.entry(parent, name, node, gone=target)
+        return node
+
+    def try_publish(self, stage_item: Item, parent: Node, name: str) -> Node | None:
+        """`publish`, of a name that is new and that nobody is about to change; None: use that. Not a checkpoint."""
+        path = new_path(parent, name)
+        self._contents.writable(path)
+        if self._contents.settings.cache.mode is CacheMode.OFF or not self._names.free(parent, name):
+            return None
+        if not self._tree.fresh(parent) or self._tree.known(parent, name) is not None:
+            return None
+        stage_item.row.base, stage_item.row.attempt = _replaced(None, None)
+        node = self._make_visible(stage_item, parent, name, path, None)
+        self._changes.entry(parent, name, node)
+        return node
+
+    def _make_visible(self, stage_item: Item, parent: Node, name: str, path: str, loser: Item | None) -> Node:
+        self._store.publish(stage_item, path)
+        if loser is not None:
+            self._contents.lose(loser)
+        node = self._tree.add(parent, name, Kind.FILE)
+        node.version = stage_item.row.base
+        self._contents.attach(node, stage_item)
+        self._writeback.schedule(stage_item)
         return node
 
     async def _store_staged(self, item: Item, parent: Node, name: str, target: Node | None) -> Node:

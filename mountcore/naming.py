@@ -87,6 +87,10 @@ class NameLocks:
         self._changed = trio.Event()
         self.trees = trio.Lock()
 
+    def free(self, parent: Node, name: str) -> bool:
+        """Whether `hold` would not wait; what is done without it then must not be a checkpoint."""
+        return (parent.inode, name) not in self._locks and not any(_within(parent, moving) for moving in self._moving)
+
     @asynccontextmanager
     async def moving(self, directory: Node) -> AsyncIterator[None]:
         """Nothing below the directory is changed by anybody else while the block runs."""

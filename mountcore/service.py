@@ -15,6 +15,7 @@ import trio
 
 from .cache.opening import open_store
 from .cache.store import Store
+from .door import Door
 from .errors import NotDirectory, Refused, TimedOut, Unreachable
 from .listings import Listings
 from .remotes.limits import LimitedRemote, Limits
@@ -46,6 +47,7 @@ class Core:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.token = trio.lowlevel.current_trio_token()
+        self.door = Door()
         self._nursery = nursery
         self._attached: dict[str, _Attached] = {}
 

@@ -141,6 +141,17 @@ class Stage:
         self._end()
         return node
 
+    def try_commit(self, parent: Node, name: str, *, size: int, syncing: Syncing) -> Node | None:
+        """`commit`, of a file whose name is new, if that need not wait; None: use that. Not a checkpoint."""
+        if not self._open or syncing is Syncing.COMMIT:
+            return None
+        self._vfs.store.received(self._item, size)
+        self._item.row.promise = 1 if syncing is Syncing.NEVER else 2
+        node = self._vfs.try_publish(self._item, parent, name)
+        if node is not None:
+            self._end()
+        return node
+
     async def _overlay(self, node: Node, size: int, offset: int | None, mtime_ns: int | None) -> Node:
         from .handle import OpenFlags
 

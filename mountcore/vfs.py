@@ -473,6 +473,10 @@ class Vfs:
         """A staged item becomes the file of this name; for :class:`Stage`."""
         return await self._names.publish(stage_item, parent, name, replace=replace)
 
+    def try_publish(self, stage_item: Item, parent: Node, name: str) -> Node | None:
+        """`publish`, if it need not wait, and replaces nothing; for :class:`Stage`."""
+        return self._names.try_publish(stage_item, parent, name)
+
     def start_task(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run a task for as long as the Vfs is open."""
         self._nursery.start_soon(function, *args)

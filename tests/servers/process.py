@@ -75,12 +75,6 @@ class ServerProcess:
                 raise RuntimeError(f"{self._command[0]} does not answer: {self._said()}")
             time.sleep(0.02)
 
-    @property
-    def pid(self) -> int:
-        """Of the process that keeps the server, which is its child."""
-        assert self._process is not None
-        return self._process.pid
-
     def stop(self) -> None:
         """Kill it, with the sessions it has forked."""
         process, self._process = self._process, None
