@@ -150,11 +150,11 @@ async def _leave(mountpoint: str, place: str, ended: trio.Event) -> None:
 
 
 def _open_session(which: str, operations: Operations, settings: SessionSettings) -> Session:
-    from . import session_pyfuse3
+    if which == "pyfuse3":
+        from . import session_pyfuse3
 
-    if which == "pyfuse3" and not session_pyfuse3.available():
-        raise Refused("pyfuse3 can mount once in a process; give --fuse-session direct, or auto")
-    if which == "pyfuse3" or (which == "auto" and session_pyfuse3.available()):
+        if not session_pyfuse3.available():
+            raise Refused("pyfuse3 can mount once in a process; give --fuse-session direct, or auto")
         return session_pyfuse3.Pyfuse3Session(operations, settings)
     from .session_direct import DirectSession
 

@@ -1,4 +1,4 @@
-"""A session through pyfuse3 and libfuse: the default, and the measure of correctness for the other one.
+"""A session through pyfuse3 and libfuse: the measure of correctness for the other one.
 
 pyfuse3 keeps its state in the module: one mount in a process. Its types stay in this file.
 """

@@ -87,9 +87,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("debug-fuse", "false", "Log every request of the kernel; with -v", boolean, flag=True),
     Option("xattr", "false", "Show state, and what the storage keeps, as extended attributes; ls -l takes longer",
            boolean, flag=True),
-    Option("fuse-session", "auto", f"How to talk to the kernel: {', '.join(SESSIONS)}", _session, "WHICH"),
+    Option("fuse-session", "auto", "How to talk to the kernel: direct, pyfuse3 (through libfuse), auto: direct",
+           _session, "WHICH"),
     Option("passthrough", "auto", "Files that are whole in the cache are read and written at the disk's own speed, past"
-           " portside: auto (--fuse-session direct, Linux 6.9, root), off", _passthrough, "WHICH"),
+           " portside: auto: as root on Linux 6.9, not with --fuse-session pyfuse3; off", _passthrough, "WHICH"),
     Option("fuse-tasks", "auto", "Requests that wait at once; auto: 256, with pyfuse3, where each may hold 1 MiB, 32",
            _tasks, "N"),
     *IGNORED,
