@@ -96,7 +96,11 @@ def test_opening_for_writing_without_writing_uploads_nothing(later: Mount, store
     path.read_bytes()
     file = os.open(path, os.O_RDWR)
     assert journal(tmp_path, "file")[:2] == (1, 0), "whoever is killed now has it in the journal"
-    assert later.vfs.snapshot().uploads == ()
+
+    async def uploads() -> object:
+        return later.vfs.snapshot().uploads
+
+    assert later.run(uploads) == ()
     os.close(file)
     settled(later, lambda: journal(tmp_path, "file")[0] == 0)
     assert later.run(later.vfs.drain) == ()
