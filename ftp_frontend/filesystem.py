@@ -335,8 +335,10 @@ class Storage:
             self._allowance.changed(-size)
 
     async def rename(self, source: str, target: str) -> None:
-        """Rename, replacing a file of the new name."""
+        """Rename, replacing a file of the new name. Many clients upload to another name first: it is synced like an
+        upload."""
         await self.vfs.rename(*await self._place(source), *await self._place(target))
+        await self.vfs.sync_names()
 
     async def exists(self, path: str) -> None:
         """Raise NotFound if there is nothing of the name."""

@@ -363,6 +363,10 @@ class Operations:
         await self.handles[number].fsync()
         self._announce(number)
 
+    async def fsyncdir(self) -> None:
+        """Names survive power loss: all of them, as they share a journal."""
+        await self.vfs.sync_names()
+
     async def release(self, number: int) -> None:
         """The last descriptor of an open file is gone."""
         handle = self.handles.pop(number, None)

@@ -47,7 +47,6 @@ class Requests:
             k.Op.WRITE: self._try_write,
             k.Op.RELEASEDIR: self._releasedir,
             k.Op.ACCESS: lambda inode, body: NOTHING,
-            k.Op.FSYNCDIR: lambda inode, body: NOTHING,
             k.Op.INIT: self._init,
             k.Op.DESTROY: lambda inode, body: NOTHING,
             k.Op.LSEEK: self._lseek,
@@ -69,6 +68,7 @@ class Requests:
             k.Op.STATFS: self._statfs,
             k.Op.RELEASE: self._release,
             k.Op.FSYNC: self._fsync,
+            k.Op.FSYNCDIR: self._fsyncdir,
             k.Op.FLUSH: self._flush,
             k.Op.OPENDIR: self._opendir,
             k.Op.READDIR: self._readdir,
@@ -404,6 +404,10 @@ class Requests:
 
     async def _fsync(self, inode: int, body: memoryview) -> Reply:
         await self._ops.fsync(k.HANDLE_IN.unpack_from(body)[0])
+        return NOTHING
+
+    async def _fsyncdir(self, inode: int, body: memoryview) -> Reply:
+        await self._ops.fsyncdir()
         return NOTHING
 
     async def _release(self, inode: int, body: memoryview) -> Reply:

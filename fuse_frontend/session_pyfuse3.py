@@ -249,8 +249,10 @@ class _Bridge(pyfuse3.Operations):
     async def releasedir(self, fh: int) -> None:
         self._ops.releasedir(fh)
 
+    @_answering
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        """Names are at the remote, or in the journal, when the call that changed them returns."""
+        """Names are at the remote, or in the journal, when the call that changed them returns; this syncs it."""
+        await self._ops.fsyncdir()
 
     # files
 

@@ -41,10 +41,10 @@ class Conflicts:
             self._store.unmark(item)
             return
         if not item.complete:  # pieces of an edit in place: without the rest, which is at the remote, they are no file
-            self._store.abandon(item, f"{item.path} was being changed in place when the last run ended")
+            self._store.abandon(item, f"{item.path} was changed in place, and not finished when the last run ended")
             return
         path = self._beside(item.path, "interrupted")
-        log.warning("%s was being written when the last run ended; what there is of it is kept as %s", item.path, path)
+        log.warning("%s was not finished when the last run ended; what there is of it is kept as %s", item.path, path)
         item.row.base = item.row.attempt = None
         self._store.publish(item, path)
 

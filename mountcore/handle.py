@@ -278,8 +278,14 @@ class CachedHandle:
 
     async def truncate(self, size: int) -> None:
         self._check(self._changes)
-        await self._vfs.make_dirty(self._item)
-        self._vfs.store.truncate(self._item, size)
+        item, store = self._item, self._vfs.store
+        await self._vfs.make_dirty(item)
+        if size < item.size and item.claimed:
+            # the disk may cut the file before it has the index's word of that: then the rest would come back as zeros
+            store.shorten(item, size)
+            await trio.to_thread.run_sync(store.index.sync)
+            item.claimed = False
+        store.truncate(item, size)
 
     async def zero(self, offset: int, length: int) -> None:
         self._check(self._changes)
@@ -307,8 +313,9 @@ class CachedHandle:
         self._check(True)
         item = self._item
         if item.dirty and not item.untouched:
+            size = item.size
             await trio.to_thread.run_sync(self._vfs.store.sync, item)
-            self._vfs.store.promise(item, 2)
+            self._vfs.store.promise(item, 2, min(size, item.size))
             await trio.to_thread.run_sync(self._vfs.store.index.sync)
 
     def try_close(self) -> bool:

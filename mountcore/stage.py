@@ -129,7 +129,8 @@ class Stage:
         self._vfs.store.received(item, size)
         if mtime_ns is not None:
             item.row.mtime_ns = mtime_ns
-        item.row.promise = 1 if syncing is Syncing.NEVER else 2
+        item.row.promise, item.row.synced = (1, 0) if syncing is Syncing.NEVER else (2, size)
+        item.claimed = syncing is not Syncing.NEVER
         if syncing is Syncing.COMMIT:
             await trio.to_thread.run_sync(self.sync)
         try:
@@ -153,38 +154,60 @@ class Stage:
         return node
 
     async def _overlay(self, node: Node, size: int, offset: int | None, mtime_ns: int | None) -> Node:
+        """Lay what was received over a file: all of it or nothing, whatever stops it.
+
+        Before the first byte is changed, the journal has on the disk what is to be laid where; a start after a crash
+        does it again, from the beginning. What the file had is kept behind what was received, to put it back should
+        the disk be full.
+        """
         from .handle import OpenFlags
 
-        handle = await self._vfs.open(node, OpenFlags.READ | OpenFlags.WRITE)
-        before, exchanged = handle.size, 0
+        vfs, stage = self._vfs, self._item
+        handle = await vfs.open(node, OpenFlags.READ | OpenFlags.WRITE)
+        before, done = handle.size, 0
         offset = before if offset is None else offset
+        item = node.item
+        assert item is not None, "what is open for reading and writing is in the cache"
         try:
-            for start in range(0, size, STEP):
-                await self._exchange(handle, start, min(STEP, size - start), offset)
-                exchanged = min(start + STEP, size)
-            await handle.fsync()
-        except BaseException:
-            with trio.CancelScope(shield=True):  # a part of an upload is none: put back what was there
-                for start in range(0, exchanged, STEP):
-                    await self._exchange(handle, start, min(STEP, exchanged - start), offset)
-                if handle.size > before:
-                    await handle.truncate(before)
-            raise
+            await self._keep(handle, size, offset)
+            await trio.to_thread.run_sync(self.sync)
+            await vfs.make_dirty(item)
+            vfs.store.index.begin_overlay(stage.id, item.id, offset, size)
+            await trio.to_thread.run_sync(self.sync_index)
+            try:
+                for start in range(0, size, STEP):
+                    done = start + STEP
+                    await handle.write(offset + start, os.pread(stage.fd, min(STEP, size - start), start))
+                    await trio.lowlevel.checkpoint()
+                await handle.fsync()
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await self._put_back(handle, before, min(done, size), offset, size)
+                raise
+            finally:
+                vfs.store.index.end_overlay(stage.id)
         finally:
             await handle.close()
         if mtime_ns is not None:
-            await self._vfs.set_mtime(node, mtime_ns)
-        self._vfs.content_changed(node)
+            await vfs.set_mtime(node, mtime_ns)
+        vfs.content_changed(node)
         await self.discard()
         return node
 
-    async def _exchange(self, handle: Handle, start: int, length: int, offset: int) -> None:
-        """Put a piece of the upload into the file, and what the file had there in its place."""
-        new = os.pread(self._item.fd, length, start)
-        old = await handle.read(offset + start, length)
-        await handle.write(offset + start, new)
-        os.pwrite(self._item.fd, old.ljust(length, b"\0"), start)
-        await trio.lowlevel.checkpoint()
+    async def _keep(self, handle: Handle, size: int, offset: int) -> None:
+        """Copy what the file has where the upload goes to behind the upload."""
+        for start in range(0, max(0, min(size, handle.size - offset)), STEP):
+            old = await handle.read(offset + start, min(STEP, size - start))
+            await self.reserve(len(old))
+            os.pwrite(self._item.fd, old, size + start)
+
+    async def _put_back(self, handle: Handle, before: int, done: int, offset: int, size: int) -> None:
+        """Undo the first ``done`` bytes of an overlay, with what `_keep` kept behind the ``size`` received ones."""
+        kept = max(0, min(done, before - offset))
+        for start in range(0, kept, STEP):
+            await handle.write(offset + start, os.pread(self._item.fd, min(STEP, kept - start), size + start))
+        if handle.size > before:
+            await handle.truncate(before)
 
     async def _shift(self, size: int, offset: int) -> None:
         """REST beyond the end of nothing: what was received starts at ``offset``, zeros before it."""

@@ -20,6 +20,7 @@ import trio
 from .accounting import Upload, VfsSnapshot
 from .ahead import Ahead
 from .cache.item import Item
+from .cache.latesync import LateSync
 from .cache.store import Store
 from .changes import ORIGIN, Change, ChangeKind
 from .conflicts import Conflicts
@@ -111,6 +112,7 @@ class Vfs:
             log.info("%d files from an earlier run are still to be uploaded", len(left))
         self._nursery.start_soon(self.writeback.run)
         self._nursery.start_soon(self.evictor.run)
+        self._nursery.start_soon(LateSync(self.store).run)
         self._nursery.start_soon(self._poller.run)
         if self.settings.tree.refresh:
             self._nursery.start_soon(self._read_tree)
@@ -361,6 +363,10 @@ class Vfs:
     def subscribe(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Be told of every change, on the trio thread; must not block. Answers how to stop that."""
         return self.changes.subscribe(listener)
+
+    async def sync_names(self) -> None:
+        """Names that were made, changed or taken here, of files that wait for upload, survive power loss."""
+        await trio.to_thread.run_sync(self.store.index.sync)
 
     async def drain(self, attempts: int = 3, *, as_now: bool = False) -> tuple[Upload, ...]:
         """Upload everything now; answers what could not be stored after that many more tries each.

@@ -54,7 +54,8 @@ CREATE TABLE IF NOT EXISTS items (
     tries INTEGER NOT NULL DEFAULT 0,
     error TEXT NOT NULL DEFAULT '',
     sum INTEGER NOT NULL DEFAULT 0,
-    named INTEGER NOT NULL DEFAULT 0
+    named INTEGER NOT NULL DEFAULT 0,
+    synced INTEGER NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX IF NOT EXISTS items_by_path ON items (path) WHERE path IS NOT NULL;
 CREATE INDEX IF NOT EXISTS items_by_access ON items (atime, id, held) WHERE dirty = 0;
@@ -63,6 +64,7 @@ CREATE INDEX IF NOT EXISTS items_nameless ON items (id) WHERE path IS NULL;
 CREATE TABLE IF NOT EXISTS trash (id INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS renames (old TEXT PRIMARY KEY, new TEXT NOT NULL, versions TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pins (path TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS overlays (stage INTEGER PRIMARY KEY, item INTEGER, start INTEGER, size INTEGER);
 CREATE TABLE IF NOT EXISTS retired (path TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
 
@@ -101,6 +103,8 @@ class Row:
     atime: float = 0.0
     tries: int = 0
     error: str = ""
+    synced: int = 0
+    """How long the file was when fsync returned on it; what was added since, a loss of power may take."""
 
 
 class Unreadable(Exception):
@@ -112,7 +116,9 @@ class Unreadable(Exception):
         self.dirty = dirty
 
 
-_COLUMNS = "id, path, size, mtime_ns, spans, held, base, attempt, dirty, promise, atime, tries, error, sum, named"
+_COLUMNS = (
+    "id, path, size, mtime_ns, spans, held, base, attempt, dirty, promise, atime, tries, error, synced, sum, named"
+)
 DIRTY_TOO = 1 << 32
 """Set in the checksum of dirty rows."""
 
@@ -165,14 +171,15 @@ def _named(ident: int, path: bytes | None) -> int:
 
 def _row(values: tuple[Any, ...]) -> Row:
     """A row as read; raises `Unreadable` where it is not what was written."""
-    ident, path, size, mtime_ns, spans, held, base, attempt, dirty, promise, atime, tries, error, total, named = values
-    facts = (size, mtime_ns, spans, held, base, attempt, dirty, promise, tries, error)
+    ident, path, size, mtime_ns, spans, held, base, attempt, dirty, promise, atime, tries, error, synced, *sums = values
+    facts = (size, mtime_ns, spans, held, base, attempt, dirty, promise, tries, error, synced)
+    total, named = sums
     try:
         if total != _sum(ident, facts, dirty == 1) or named != _named(ident, _path_or_none(path)):
             raise ValueError("checksum")
         return Row(
             ItemId(ident), path, size, mtime_ns, SpanSet.decode(spans), _unpack(base), _unpack(attempt),
-            bool(dirty), promise, float(atime), tries, error,
+            bool(dirty), promise, float(atime), tries, error, synced,
         )  # fmt: skip
     except (ValueError, TypeError, AttributeError):
         clean = dirty == 0 and isinstance(total, int) and not total & DIRTY_TOO
@@ -226,17 +233,17 @@ class Index:
 
     def _add_sums(self) -> None:
         """Rows of a former version have no checksum yet."""
-        old = _COLUMNS.removesuffix(", sum, named")
-        for column in ("sum", "named"):
+        old = _COLUMNS.removesuffix(", synced, sum, named")
+        for column in ("sum", "named", "synced"):
             with contextlib.suppress(sqlite3.OperationalError):  # a former start did not get to the end of this
                 self._db.execute(f"ALTER TABLE items ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
         statements: list[_Statement] = []
         for ident, path, *more in self._db.execute(f"SELECT {old} FROM items"):  # noqa: S608
             size, mtime_ns, spans, held, base, attempt, dirty, promise, _, tries, error = more
-            facts = (size, mtime_ns, spans, held, base, attempt, dirty, promise, tries, error)
+            facts = (size, mtime_ns, spans, held, base, attempt, dirty, promise, tries, error, size)
             named = _named(ident, _path_or_none(path))
             sums = _sum(ident, facts, dirty == 1), named, ident
-            statements.append(("UPDATE items SET sum = ?, named = ? WHERE id = ?", sums))
+            statements.append(("UPDATE items SET sum = ?, named = ?, synced = size WHERE id = ?", sums))
         self._write(*statements, ("UPDATE facts SET value = ? WHERE key = 'format'", (str(FORMAT),)))
 
     def close(self) -> None:
@@ -337,6 +344,18 @@ class Index:
     def trash_emptied(self, items: list[ItemId]) -> None:
         """The files of these are gone."""
         self._write(*(("DELETE FROM trash WHERE id = ?", (i,)) for i in items))
+
+    def begin_overlay(self, stage: ItemId, item: ItemId, start: int, size: int) -> None:
+        """The first ``size`` bytes of one file are being laid over another, for a crash before `end_overlay`."""
+        self._write(("INSERT OR REPLACE INTO overlays VALUES (?, ?, ?, ?)", (stage, item, start, size)))
+
+    def end_overlay(self, stage: ItemId) -> None:
+        """They are, or never will be."""
+        self._write(("DELETE FROM overlays WHERE stage = ?", (stage,)))
+
+    def overlays(self) -> list[tuple[ItemId, ItemId, int, int]]:
+        """Overlays that were not heard to end."""
+        return list(self._db.execute("SELECT stage, item, start, size FROM overlays"))
 
     def begin_move(self, old: str, new: str, versions: Sequence[Version]) -> None:
         """The remote is being asked to rename something of which changes are here, for a crash before `end_move`.
@@ -540,14 +559,14 @@ class Index:
 _Statement = tuple[str, tuple[Any, ...]]
 
 
-_FACTS = "size, mtime_ns, spans, held, base, attempt, dirty, promise, tries, error"
+_FACTS = "size, mtime_ns, spans, held, base, attempt, dirty, promise, tries, error, synced"
 _INSERT = (
     f"INSERT INTO items (id, path, {_FACTS}, atime, sum, named)"  # noqa: S608
-    " VALUES (?, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?)"
+    " VALUES (?, CAST(? AS TEXT), ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?)"
 )
 _UPDATE = (
     "UPDATE items SET size=?, mtime_ns=?, spans=?, held=?, base=?, attempt=?, dirty=?, promise=?, tries=?,"
-    " error=CAST(? AS TEXT), atime=?, sum=? WHERE id=?"
+    " error=CAST(? AS TEXT), synced=?, atime=?, sum=? WHERE id=?"
 )
 _UPDATE_WITH_PATH = _UPDATE.replace(" WHERE", ", path=CAST(? AS TEXT), named=? WHERE")
 
@@ -555,7 +574,7 @@ _UPDATE_WITH_PATH = _UPDATE.replace(" WHERE", ", path=CAST(? AS TEXT), named=? W
 def _facts(row: Row) -> tuple[Any, ...]:
     return (
         row.size, row.mtime_ns, row.spans.encode(), row.spans.total, _pack(row.base), _pack(row.attempt),
-        int(row.dirty), row.promise, row.tries, _printable(row.error),
+        int(row.dirty), row.promise, row.tries, _printable(row.error), row.synced,
     )  # fmt: skip
 
 

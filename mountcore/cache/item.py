@@ -45,13 +45,15 @@ TOUCHED = 2_000_000_000
 class Item:
     """A cached file. ``row`` is what the index is to know; `Store.save` writes it there."""
 
-    __slots__ = ("_file", "fd", "generation", "grown", "handles", "leases", "lent", "marked", "opens", "promised",
-                 "row", "saved", "seen", "streams", "writers")  # fmt: skip
+    __slots__ = ("_file", "claimed", "fd", "generation", "grown", "handles", "leases", "lent", "marked", "opens",
+                 "promised", "row", "saved", "seen", "streams", "writers")  # fmt: skip
 
     def __init__(self, row: Row, file: str) -> None:
         self.row = row
         self._file = file
         self.fd = -1
+        self.claimed = row.promise == 2
+        """The index on the disk may say that what is in the file was synced, also where it is uploaded since."""
         self.generation = Generation(0)
         self.promised = Generation(0)
         self.saved = row.spans.total

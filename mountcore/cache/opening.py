@@ -160,8 +160,9 @@ def _recover(store: Store) -> None:
     if store.unclean_stop or store.retired_directories > RETIRED_MOST:
         store.retire_listings("")
     store.delete(index.trash())
+    staged = {stage for stage, _, _, _ in index.overlays()}
     nameless, lost = index.nameless()
-    store.delete([row.id for row in nameless])
+    store.delete([row.id for row in nameless if row.id not in staged])
     if store.power_lost:
         # invariant 5: pages of clean spans may never have reached the disk; fetching again is cheap, lying is not
         clean = index.clean()
@@ -169,16 +170,38 @@ def _recover(store: Store) -> None:
         log.info("the machine stopped without warning: %d clean cached files are forgotten", len(clean))
     rows, unreadable = index.dirty()
     for row in rows:
+        if row.id in staged:
+            continue
         item = store.adopt(row)
         if store.unclean_stop and not store.power_lost:
             store.sever_left(item)
-        if store.power_lost and row.promise < 2:
-            log.warning("%s may have lost its last bytes when the machine stopped; it is uploaded as it is", row.path)
+        if store.power_lost and not store.has_file(item):
+            log.warning("%s was deleted when the machine stopped, or had not reached the disk", row.path)
+            store.forget(item)
+            continue
+        if store.power_lost and row.promise == 2 and row.synced < row.size:
+            log.warning("%s: what was added since it was synced may not be on the disk, and is cut off", row.path)
+            store.cut_to_synced(item)
+        if store.power_lost and row.promise < 2:  # closed, perhaps, but not synced: no copy may be replaced by it
+            log.warning("%s was not synced when the machine stopped, and may have lost bytes", row.path)
+            row.promise = 0
     for ident in {*unreadable, *lost}:
         store.set_aside(ident, "its entry in the upload journal is damaged")
+    _finish_overlays(store)
     store.held = index.held()
     if store.unclean_stop:
         _rescue_orphans(store)
+
+
+def _finish_overlays(store: Store) -> None:
+    """Uploads that were being laid over files when the last run ended are laid over them, from the beginning."""
+    for stage, ident, start, size in store.index.overlays():
+        item = next((item for item in store.dirty_items() if item.id == ident), None)
+        if item is not None and store.holds(stage):  # else it was done, and forgotten
+            log.info("%s: an upload was being laid over it when the last run ended; it is finished", item.path)
+            store.lay_over(item, stage, start, size)
+        store.index.end_overlay(stage)
+        store.delete([stage])
 
 
 def _rescue_orphans(store: Store) -> None:

@@ -20,7 +20,7 @@ import os
 import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import final
 
@@ -56,6 +56,9 @@ class Store:
         self._data = str(directory / "data")
         self._folders: set[int] = set()
         self._unlinker = Unlinker()
+        self.doomed: list[ItemId] = []
+        """Ids of files that were synced and not uploaded, and have been replaced or removed since: until the index that
+        says so is on the disk itself, a loss of power would bring them back."""
         self._items: dict[ItemId, Item] = {}
         self._by_path: dict[str, Item] = {}
         self._marked: dict[ItemId, Item] = {}
@@ -136,6 +139,38 @@ class Store:
         else:
             self._rest(item)
         return item
+
+    def lay_over(self, item: Item, stage: ItemId, start: int, size: int) -> None:
+        """Write the first ``size`` bytes of another file into a dirty item, and sync both. Blocking."""
+        self.acquire(item)
+        try:
+            with open(self._file(stage), "rb") as source:
+                while size > 0 and (piece := source.read(min(size, 1 << 20))):
+                    start, size = start + self.write(item, start, piece), size - len(piece)
+            self.sync(item)
+            self.promise(item, 2, item.size)
+            self.index.sync()
+        finally:
+            self.release(item)
+
+    def holds(self, ident: ItemId) -> bool:
+        """Whether there is a file of that id."""
+        return os.path.exists(self._file(ident))
+
+    def has_file(self, item: Item) -> bool:
+        """Whether there is as much of its file as the index claims; what is empty needs none."""
+        if not item.spans:
+            return True
+        try:
+            return os.stat(self._file(item.id)).st_size >= (item.row.synced if item.row.promise == 2 else 1)
+        except FileNotFoundError:
+            return False
+
+    def cut_to_synced(self, item: Item) -> None:
+        """After a loss of power: what was added since the last fsync may be anything."""
+        item.cut(item.row.synced)
+        self.save(item)
+        os.truncate(self._file(item.id), item.size)
 
     # use
 
@@ -268,17 +303,20 @@ class Store:
             item.marked = None
             item.row.dirty = True
             self._marked[item.id] = item
-            item.row.promise = 0
+            item.row.promise = item.row.synced = 0
             try:
                 self.save(item)
             except OSError:
                 item.row.dirty = False
                 raise
 
-    def promise(self, item: Item, level: int) -> None:
-        """What has been written so far survives ``kill -9`` from here on (level 1), or is synced (2)."""
-        if item.dirty and (item.promised != item.generation or item.row.promise < level):
+    def promise(self, item: Item, level: int, synced: int = 0) -> None:
+        """What has been written so far survives ``kill -9`` from here on (level 1), or its first ``synced`` bytes
+        are on the disk itself (2)."""
+        if item.dirty and (item.promised != item.generation or item.row.promise < level or synced > item.row.synced):
             item.row.promise = max(level, item.row.promise)
+            item.row.synced = max(synced, item.row.synced)
+            item.claimed |= item.row.promise == 2
             self.save(item)
             item.promised = item.generation
 
@@ -286,7 +324,7 @@ class Store:
         """The remote has exactly what is here: clean, unless it is lent and so may change without our being told."""
         item.row.dirty = item.lent > 0
         item.marked = item.generation if item.lent else None
-        item.row.promise = 0
+        item.row.promise = item.row.synced = 0
         item.row.base = stored
         item.row.attempt = None
         item.row.mtime_ns = stored.mtime_ns
@@ -308,6 +346,12 @@ class Store:
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.truncate(self._file(item.id), 0)
+
+    def shorten(self, item: Item, size: int) -> None:
+        """Claim no more than ``size`` bytes of a dirty item, and none of them as synced; `truncate` follows."""
+        item.cut(size)
+        item.row.promise, item.row.synced = min(item.row.promise, 1), 0
+        self.save(item)
 
     def truncate(self, item: Item, size: int) -> None:
         """Change the length of a dirty item: a shorter claim is saved before the bytes go."""
@@ -441,6 +485,9 @@ class Store:
         self.held -= item.spans.total
         self._drop_from_memory(item)
         self.index.delete([item.id])
+        if item.row.promise == 2:
+            self.doomed.append(item.id)
+            return
         self._unlinker.unlink(item.id, self._file(item.id))
         self._note_emptied()
 
@@ -453,6 +500,9 @@ class Store:
     def delete(self, items: list[ItemId]) -> None:
         """Delete items that are not in memory. Their room is free when it returns."""
         self.index.delete(items)
+        self._unlink(items)
+
+    def _unlink(self, items: Sequence[ItemId]) -> None:
         for ident in items:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._file(ident))
@@ -462,6 +512,11 @@ class Store:
     def _note_emptied(self) -> None:
         if len(self._unlinker.gone) >= TRASH_BATCH:
             self.empty_trash()
+
+    def bury(self, doomed: Sequence[ItemId]) -> None:
+        """The index that forgets these is on the disk: their files go."""
+        self.doomed = [ident for ident in self.doomed if ident not in doomed]
+        self._unlink(doomed)
 
     def empty_trash(self) -> None:
         """Forget the ids whose files are gone."""
@@ -570,6 +625,8 @@ class Store:
         self._unlinker.close()
         try:
             self.index.save(*[i.row for i in self._items.values() if i.row.path is not None or i.dirty])
+            self.index.sync()
+            self.bury(self.doomed)
             self.empty_trash()
             self.index.set_fact("running", None)
         except OSError as problem:

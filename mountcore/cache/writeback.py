@@ -391,6 +391,8 @@ class WriteBack:
         task.snapshot = Snapshot(item)
         item.row.attempt = Version(task.snapshot.size, item.row.mtime_ns, self._remote.caps.mtime_resolution_ns)
         self._store.save(item)
+        if item.row.promise == 2:  # it comes back after a loss of power: then this must be known of it, too
+            await trio.to_thread.run_sync(self._store.index.sync)
         try:
             stored = await self._put(item, task.snapshot, expect)
         except NotFound:

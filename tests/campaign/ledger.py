@@ -21,6 +21,8 @@ class Ledger:
     moved: list[tuple[frozenset[str], bytes]] = field(default_factory=list)
     """Of renames that have not returned: what was renamed, which must be under one of these names."""
     promises: int = 0
+    history: dict[str, list[str]] = field(default_factory=dict)
+    """Of each file what was done last, for complaints."""
 
     def begin(self, after: dict[str, Content], *, mixed: tuple[bytes, bytes] | None = None) -> None:
         """A change starts; ``after`` is what it will have made of each file. ``mixed``: see the field."""
@@ -28,6 +30,7 @@ class Ledger:
             self.allowed.setdefault(path, [self.files.get(path)]).append(content)
             if mixed is not None:
                 self.mixed[path] = mixed
+            self.history.setdefault(path, []).append(f"to be {_sizes([content])}{' with another' * (len(after) == 2)}")
         if len(after) == 2:
             (content,) = (content for content in after.values() if content is not None)
             self.moved.append((frozenset(after), content))
@@ -38,6 +41,7 @@ class Ledger:
             self.files[path] = content
             self.allowed.pop(path, None)
             self.mixed.pop(path, None)
+            self.history.setdefault(path, []).append("done")
         self.moved.clear()
         self.promises += 1
 
@@ -63,7 +67,7 @@ class Ledger:
         if found in possible or (mixed is not None and found is not None and _mixture(found, *mixed)):
             self.files[path] = found
             return None
-        return describe(path, found, possible)
+        return f"{describe(path, found, possible)}; {', '.join(self.history.get(path, [])[-6:])}"
 
 
 def _mixture(found: bytes, old: bytes, new: bytes) -> bool:

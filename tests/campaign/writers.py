@@ -115,8 +115,9 @@ class MountWriter(Writer):
     def sync(self) -> None:
         """What fsync returned on is promised before close; what is written after it is not."""
         path, data = self.path(self.chance.choice(NAMES)), self.fresh()
-        with self.real(path).open("wb", buffering=0) as file:
+        with contextlib.ExitStack() as opened:
             with self.change({path: data}, (b"", data)):
+                file = opened.enter_context(self.real(path).open("wb", buffering=0))
                 write_all(file.fileno(), data, 0)
                 os.fsync(file.fileno())
             with self.change({path: data + data}, (data, data + data)):

@@ -1,0 +1,70 @@
+"""What close returned on reaches the disk itself a few seconds later, also where it waits for its upload for hours.
+
+And what was synced and has been replaced or removed since is deleted, once the index that says so is on the disk.
+
+Used by the Vfs, one task per storage. Until then a loss of power leaves such a file beside its name
+(``name (interrupted TIME).ext``), as nobody can tell whether the disk has all of it. Files that are uploaded sooner,
+which is the rule, are never synced here.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import final
+
+import trio
+
+from .index import ItemId
+from .item import Generation, Item
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+EVERY = 5.0
+"""Seconds between looks; what has not changed between two of them is synced."""
+
+
+@final
+class LateSync:
+    """See the module."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seen: dict[ItemId, Generation] = {}
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await trio.sleep(EVERY)
+            await self.look()
+
+    async def look(self) -> None:
+        """Sync what is closed and has not changed since the last look; then the index, once for all of it."""
+        waiting = [item for item in self._store.dirty_items() if item.row.promise == 1 and not item.untouched]
+        synced = False
+        for item in waiting:
+            if self._seen.get(item.id) == item.generation and not item.lent:
+                synced |= await self._sync(item)
+        self._seen = {item.id: item.generation for item in waiting if item.dirty and item.row.promise == 1}
+        doomed = tuple(self._store.doomed)
+        if synced or doomed:
+            await trio.to_thread.run_sync(self._store.index.sync)
+            self._store.bury(doomed)
+
+    async def _sync(self, item: Item) -> bool:
+        generation, size = item.generation, item.size
+        before = item.row.atime
+        self._store.acquire(item)
+        item.row.atime = before
+        try:
+            await trio.to_thread.run_sync(self._store.sync, item)
+        except OSError as problem:
+            log.warning("%s could not be synced to the cache's disk: %s", item.path, problem)
+            return False
+        else:
+            if not item.dirty or item.generation != generation:
+                return False
+            self._store.promise(item, 2, size)
+            return True
+        finally:
+            self._store.release(item)
