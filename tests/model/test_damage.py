@@ -140,6 +140,7 @@ async def test_rows_of_a_former_version_get_their_checksums(tmp_path: Path) -> N
     with sqlite3.connect(directory / "index.sqlite") as db:
         db.execute("ALTER TABLE items DROP COLUMN sum")
         db.execute("ALTER TABLE items DROP COLUMN named")
+        db.execute("ALTER TABLE items DROP COLUMN synced")
         db.execute("UPDATE facts SET value = '1' WHERE key = 'format'")
     db.close()
     before = remote.fetched

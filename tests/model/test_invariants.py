@@ -729,6 +729,7 @@ async def test_invariant_6_what_replaces_a_synced_file_is_on_the_disk_before_tha
         ident = row_of(tmp_path, "file")[0]
         await live.write_file(vfs, "new", b"closed")
         await live.rename(vfs, "new", "file")
-        assert file_of(tmp_path, ident).read_bytes() == b"synced"
+        path = file_of(tmp_path, ident)
+        assert path.read_bytes() == b"synced"
         await LateSync(vfs.store).look()
-        assert not file_of(tmp_path, ident).exists()
+        assert not path.exists()
