@@ -129,8 +129,7 @@ class Stage:
         self._vfs.store.received(item, size)
         if mtime_ns is not None:
             item.row.mtime_ns = mtime_ns
-        item.row.promise, item.row.synced = (1, 0) if syncing is Syncing.NEVER else (2, size)
-        item.claimed = syncing is not Syncing.NEVER
+        self._promise(size, syncing)
         if syncing is Syncing.COMMIT:
             await trio.to_thread.run_sync(self.sync)
         try:
@@ -147,11 +146,17 @@ class Stage:
         if not self._open or syncing is Syncing.COMMIT:
             return None
         self._vfs.store.received(self._item, size)
-        self._item.row.promise = 1 if syncing is Syncing.NEVER else 2
+        self._promise(size, syncing)
         node = self._vfs.try_publish(self._item, parent, name)
         if node is not None:
             self._end()
         return node
+
+    def _promise(self, size: int, syncing: Syncing) -> None:
+        """What the journal is to say of what was received."""
+        row = self._item.row
+        row.promise, row.synced = (1, 0) if syncing is Syncing.NEVER else (2, size)
+        self._item.claimed = row.promise == 2
 
     async def _overlay(self, node: Node, size: int, offset: int | None, mtime_ns: int | None) -> Node:
         """Lay what was received over a file: all of it or nothing, whatever stops it.
