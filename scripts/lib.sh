@@ -155,7 +155,7 @@ need_azurite() {
 # Programs that tests talk to, and the servers of tests/servers/install.py.
 need_servers() {
     local package packages
-    apt_need lftp ncftp wget curl sqlite3 openssl procps psmisc systemd mount attr rsync git make fio stress-ng
+    apt_need lftp ncftp tnftp wget curl sqlite3 openssl procps psmisc systemd mount attr rsync git make fio stress-ng
     apt_need openssh-server openssh-client strace
     packages=$(cd "$ROOT" && "$VENV/bin/python" -c 'from tests.servers.install import PACKAGES; print(*PACKAGES)')
     for package in $packages; do unpack_server "$package"; done

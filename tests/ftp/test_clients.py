@@ -173,6 +173,68 @@ def test_ncftp(everybody: Served, tls: str, tree: Path, tmp_path: Path) -> None:
     assert "empty" in run(program("ncftpls"), *login, "ftp://localhost/ncftp/tree/")
 
 
+# tnftp
+
+
+def test_tnftp(everybody: Served, tls: str, tree: Path, tmp_path: Path) -> None:
+    if tls != "off":
+        pytest.skip("tnftp has no TLS for FTP")
+    source = tree / "sub dir" / "random"
+    script = (
+        f"open localhost {everybody.port}\nuser {everybody.user} {everybody.password.replace(' ', chr(92) + ' ')}\n"
+        f'binary\nmkdir tnftp\ncd tnftp\nput "{source}" random\nappend "{source}" random\nls\nsize random\n'
+        f"modtime random\nrename random renamed\nget renamed {tmp_path}/back\n"
+        f"restart 4999000\nget renamed {tmp_path}/tail\ndelete renamed\ncd /\nrmdir tnftp\nbye\n"
+    )
+    said = run(program("tnftp"), "-n", "-v", "-p", input=script, cwd=tmp_path)
+    assert "10000000" in said, said
+    assert (tmp_path / "back").read_bytes() == source.read_bytes() * 2, said
+    assert "250 Directory removed." in said
+
+
+# aioftp
+
+AIOFTP = """
+import asyncio, pathlib, ssl, sys
+import aioftp
+
+host, port, user, password, mode, tree, back = sys.argv[1:]
+
+
+async def main():
+    context = None
+    if mode == "implicit":
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    async with aioftp.Client.context(host, int(port), user, password, ssl=context) as client:
+        await client.make_directory("aioftp")
+        await client.upload(tree, "aioftp", write_into=True)
+        names = {str(path) async for path, info in client.list("aioftp", recursive=True)}
+        assert "aioftp/sub dir/random" in names, names
+        await client.rename("aioftp/empty", "aioftp/moved")
+        assert await client.is_file("aioftp/moved")
+        async with client.download_stream("aioftp/sub dir/random", offset=4_999_990) as stream:
+            assert len(await stream.read()) == 10
+        await client.rename("aioftp/moved", "aioftp/empty")
+        await client.download("aioftp", back, write_into=True)
+        await client.remove("aioftp")
+        assert not await client.exists("aioftp")
+
+
+asyncio.run(main())
+"""
+
+
+def test_aioftp(everybody: Served, tls: str, tree: Path, tmp_path: Path) -> None:
+    if tls == "explicit":
+        pytest.skip("aioftp makes the handshake of a data connection before it sends the command (its issue 186)")
+    run(
+        sys.executable, "-c", AIOFTP, "localhost", str(everybody.port), everybody.user, everybody.password, tls, tree,
+        tmp_path / "back",
+    )  # fmt: skip
+    assert same(tree, tmp_path / "back")
+
+
 # rclone
 
 
