@@ -76,7 +76,7 @@ class Place:
                 await self._make(path)
 
     async def _make(self, path: str) -> None:
-        if not path or path in self.made or not self.remote.caps.real_directories:
+        if not path or path in self.made:
             return
         try:
             await self.remote.mkdir(path)

@@ -98,16 +98,15 @@ class Local(Remote):
 
     @asynccontextmanager
     async def read(self, path: str, span: Span, version: Version | None) -> AsyncIterator[AsyncIterator[bytes]]:
-        fd = await self._run(path, os.open, self._real(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd, status, first = await self._run(path, local_files.begin, self._real(path), span)
         try:
-            status = os.fstat(fd)
             if st.S_ISDIR(status.st_mode):
                 raise IsDirectory(path)
             if not st.S_ISREG(status.st_mode):
                 raise InvalidName(path, "neither a file nor a directory")
             if version is not None and not Version(status.st_size, status.st_mtime_ns).matches(version):
                 raise Stale(path, "the file has changed")
-            yield self._pieces(path, fd, span)
+            yield self._pieces(path, fd, span, first)
         finally:
             os.close(fd)
 
@@ -200,8 +199,12 @@ class Local(Remote):
             raise InvalidName(path, "the root itself cannot be replaced, moved or removed")
         return os.path.join(self._root, check_path(path)) if path else self._root
 
-    async def _pieces(self, path: str, fd: int, span: Span) -> AsyncIterator[bytes]:
-        offset = span.start
+    async def _pieces(self, path: str, fd: int, span: Span, first: bytes) -> AsyncIterator[bytes]:
+        if first:
+            yield first
+        if len(first) < min(local_files.FIRST, span.length):
+            return
+        offset = span.start + len(first)
         while offset < span.stop:
             piece = await self._run(path, os.pread, fd, min(PIECE, span.stop - offset), offset)
             if not piece:

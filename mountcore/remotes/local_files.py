@@ -22,13 +22,15 @@ from .. import errors
 from ..errors import Corrupt, InvalidName, IsDirectory, NotDirectory, NotFound, Stale, StorageError
 from .partials import ABANDONED_AFTER, is_abandonable, is_ours, partial_name
 from .paths import basename, join
-from .protocol import Absent, Anything, Entry, Expect, Kind, Source, Version
+from .protocol import Absent, Anything, Entry, Expect, Kind, Source, Span, Version
 
 if TYPE_CHECKING:
     Scan = os._ScandirIterator[str]
 
 PIECE = 1 << 20
 COPY_PIECE = 64 << 20
+FIRST = 128 << 10
+"""Bytes read together with opening."""
 BATCH = 1000
 """Entries per thread hop of a listing."""
 USER = "user."
@@ -127,6 +129,18 @@ def check(real: str, path: str, expect: Expect) -> Entry | None:
 def put(real: str, path: str, source: Source, expect: Expect, mtime_ns: int | None) -> Entry:
     """Store a whole file, published in one step."""
     return _publish(real, path, lambda fd: _write(source, fd, path), expect, mtime_ns)
+
+
+def begin(real: str, span: Span) -> tuple[int, os.stat_result, bytes]:
+    """Open a file to read: its descriptor, its status and, of a file, the first bytes; small ones in one step."""
+    fd = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(fd)
+        wanted = min(FIRST, span.length) if st.S_ISREG(status.st_mode) else 0
+        return fd, status, os.pread(fd, wanted, span.start) if wanted else b""
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def copy(real: str, path: str, origin: str, source: str, expect: Expect) -> Entry:
