@@ -1,10 +1,12 @@
 """portside beside ``rclone mount --vfs-cache-mode full`` and a plain directory, in one run.
 
-    python benchmarks/mount.py [--rounds N] [--scale 0.1] [--only WORDS] [--sessions pyfuse3,direct]
+    python -m benchmarks.mount [--quick] [--rounds N] [--scale 0.1] [--only WORDS] [--sessions pyfuse3,direct]
 
 Needs root (to mount, and to drop the kernel's caches) and rclone. Every round measures every system, in an order
 that rotates; what is printed is the median of each system, and the median of the rounds' ratios to rclone (above 1:
-portside is faster). Storage is a local folder. Uploads are put off on both sides, so that they are not measured.
+portside is faster; ``!`` where that is less than the goal). Storage is a local folder, for some rows an FTP server
+(vsftpd) or an S3 server (``rclone serve s3``) on this machine. Uploads are put off on both sides, so that they are
+not measured. The sessions are those of ``--fuse-session``; "passthrough" is direct with ``--passthrough``.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.servers import vsftpd
+from tests.servers.process import find_program, free_port
 
 MIB = 1 << 20
 PATIENCE = 30.0
@@ -68,12 +73,19 @@ class System:
         self.process.wait()
         self.process = None
 
-    def resident(self) -> float:
+    def processor(self) -> float:
+        """Milliseconds of processor time."""
+        if self.process is None:
+            return 0.0
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+
+    def resident(self, field: str = "VmRSS") -> float:
         """MiB of memory."""
         if self.process is None:
             return 0.0
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{field}:"):
                 return int(line.split()[1]) / 1024
         return 0.0
 
@@ -89,6 +101,7 @@ class Workload:
     prepare: Callable[[Path], None] | None = None
     fresh: bool = False
     """Mounted anew, with an empty cache, for each measurement."""
+    storage: str = "local"
 
     @property
     def costs(self) -> bool:
@@ -103,6 +116,7 @@ class Bench:
         self.big = max(8, int(256 * scale)) * MIB
         self.small_files = max(100, int(2000 * scale))
         self.random_reads = max(500, int(20_000 * scale))
+        self.wide = max(1000, int(10_000 * scale))
         self.entries = max(500, int(50_000 * scale))
         self.tree = max(200, int(5000 * scale))
         self.many = max(1000, int(100_000 * scale))
@@ -118,13 +132,19 @@ class Bench:
             Workload("write 4 KiB", "/s", 1.5, lambda s, r: self.write(s, r, 4096, self.big // 8) * 256),
             Workload("first ls -lR", "s", 5, self.list_first, self.make_entries, fresh=True),
             Workload("ls -lR again", "s", 10, self.list_again, self.make_entries, fresh=True),
-            Workload("names that do not exist", "/s", 50, self.absent, self.make_entries),
+            Workload("names that do not exist", "/s", 50, self.absent, self.make_wide),
             Workload("open, read, close small", "/s", 2, self.open_read_close, self.make_small),
             Workload("create, write 1 KiB, close", "/s", 1.5, self.create),
             Workload("unlink", "/s", 1, self.unlink),
             Workload("untar", "s", 1.3, self.untar),
             Workload("git status again", "s", 3, self.git_status),
             Workload("cold sequential read", "MiB/s", 1, self.cold_sequential, self.make_big, fresh=True),
+            Workload("cold sequential read, FTP", "MiB/s", 1, self.cold_sequential, self.make_big, True, "ftp"),
+            Workload("  processor", "ms", 1, self.cold_processor, self.make_big, True, "ftp"),
+            Workload("  memory", "MiB", 1, self.cold_memory, self.make_big, True, "ftp"),
+            Workload("cold sequential read, S3", "MiB/s", 1.4, self.cold_sequential, self.make_big, True, "s3"),
+            Workload("  processor", "ms", 1, self.cold_processor, self.make_big, True, "s3"),
+            Workload("  memory", "MiB", 1, self.cold_memory, self.make_big, True, "s3"),
             Workload("first byte of a cold random read", "ms", 1, self.cold_random, self.make_big, fresh=True),
             Workload("start to usable", "s", 1, self.start_up, fresh=True),
             Workload("memory, many entries known", "MiB", 1, self.memory, self.make_many, fresh=True),
@@ -144,6 +164,9 @@ class Bench:
     def make_entries(self, store: Path) -> None:
         for number in range(0, self.entries, 100):
             self._make_files(store / "entries" / f"d{number:06}", 99, b"")
+
+    def make_wide(self, store: Path) -> None:
+        self._make_files(store / "wide", self.wide, b"")
 
     def make_many(self, store: Path) -> None:
         for number in range(0, self.many, 1000):
@@ -169,6 +192,15 @@ class Bench:
 
     def cold_sequential(self, system: System, turn: int) -> float:
         return self._read(system.place / "big", 128 << 10)
+
+    def cold_processor(self, system: System, turn: int) -> float:
+        before = system.processor()
+        self._read(system.place / "big", 128 << 10)
+        return system.processor() - before
+
+    def cold_memory(self, system: System, turn: int) -> float:
+        self._read(system.place / "big", 128 << 10)
+        return system.resident("VmHWM")
 
     def _read(self, path: Path, block: int) -> float:
         buffer = bytearray(block)
@@ -224,7 +256,7 @@ class Bench:
         return _timed(lambda: _run("ls", "-lR", system.place / "entries"))
 
     def absent(self, system: System, turn: int) -> float:
-        directory = system.place / "entries" / "d000000"
+        directory = system.place / "wide"
         os.listdir(directory)
         names = [f"{directory}/absent{number % 500}" for number in range(5000)]
 
@@ -325,8 +357,50 @@ def _drop(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def systems(top: Path, sessions: list[str]) -> Iterator[list[System]]:
-    """All of them, not started; stopped at the end."""
+def served(top: Path, kind: str) -> Iterator[tuple[Path, list[str]]]:
+    """A server on this machine: the folder behind it, and how both programs name it."""
+    config = top / "servers.conf"
+    if kind == "ftp":
+        with vsftpd() as server:
+            hidden = subprocess.run(
+                [find_program("rclone"), "obscure", "-"],
+                input=server.password.encode(),
+                capture_output=True,
+                check=True,
+            ).stdout.decode()
+            config.write_text(
+                f"[srv]\ntype = ftp\nhost = {server.host}\nport = {server.port}\nuser = {server.user}\npass = {hidden}"
+            )
+            yield server.root, ["srv:", "--config", str(config)]
+        return
+    folder, port = top / "buckets", free_port()
+    (folder / "bucket").mkdir(parents=True)
+    command = [
+        find_program("rclone"),
+        "serve",
+        "s3",
+        str(folder),
+        "--addr",
+        f"127.0.0.1:{port}",
+        "--auth-key",
+        "benchmark,secret",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        config.write_text(
+            f"[srv]\ntype = s3\nprovider = Rclone\nendpoint = http://127.0.0.1:{port}\naccess_key_id = benchmark\n"
+            "secret_access_key = secret\nforce_path_style = true\n"
+        )
+        time.sleep(1)
+        yield folder / "bucket", ["srv:bucket", "--config", str(config)]
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def systems(top: Path, sessions: list[str], remote: list[str] | None = None) -> Iterator[list[System]]:
+    """All of them, not started; stopped at the end. ``remote`` is what they mount, a folder for each if not given."""
     rclone = shutil.which("rclone") or str(Path(sys.executable).with_name("rclone"))
     found = [System("local", top / "store-local")]
     (top / "store-local").mkdir()
@@ -335,10 +409,12 @@ def systems(top: Path, sessions: list[str]) -> Iterator[list[System]]:
         place.mkdir()
         store.mkdir()
         common = ["--vfs-cache-mode", "full", "--vfs-write-back", "1h", "--cache-dir", str(cache)]
+        words = remote or [str(store), "--config", "/dev/null"]
+        words = [words[0], str(place), *words[1:], *common]
         if name == "rclone":
-            command = [rclone, "mount", str(store), str(place), "--config", "/dev/null", *common]
+            command = [rclone, "mount", *words]
         else:
-            command = [sys.executable, "-m", "mountcore.cli", "mount", str(store), str(place), *common]
+            command = [sys.executable, "-m", "mountcore.cli", "mount", *words]
             command += SESSIONS[name]
         found.append(System(name, place, command))
     try:
@@ -362,7 +438,12 @@ def measure(top: Path, bench: Bench, rounds: int, only: str, sessions: list[str]
         with contextlib.ExitStack() as stack:
             area = Path(tempfile.mkdtemp(dir=top))
             stack.callback(shutil.rmtree, area, ignore_errors=True)
-            compared = stack.enter_context(systems(area, sessions))
+            remote = None
+            if workload.storage != "local":
+                folder, remote = stack.enter_context(served(area, workload.storage))
+                if workload.prepare is not None:
+                    workload.prepare(folder)
+            compared = stack.enter_context(systems(area, sessions, remote))
             results = _rounds(workload, compared, rounds)
         medians = {name: statistics.median(values) for name, values in results.items() if values}
         line = (
@@ -378,7 +459,7 @@ def measure(top: Path, bench: Bench, rounds: int, only: str, sessions: list[str]
 def _rounds(workload: Workload, compared: list[System], rounds: int) -> dict[str, list[float]]:
     results: dict[str, list[float]] = {system.name: [] for system in compared}
     for system in compared:
-        if workload.prepare is not None:
+        if workload.prepare is not None and workload.storage == "local":
             store = system.place if not system.command else system.place.with_name(f"store-{system.name}")
             workload.prepare(store)
         if not workload.fresh:
@@ -412,7 +493,10 @@ def main() -> None:
     parser.add_argument(
         "--place", type=Path, help="where storage, caches and mounts go; default: a temporary directory"
     )
+    parser.add_argument("--quick", action="store_true", help="three rounds of a tenth")
     args = parser.parse_args()
+    if args.quick:
+        args.rounds, args.scale = 3, 0.1
     with tempfile.TemporaryDirectory(prefix="portside-bench-", dir=args.place) as top:
         measure(Path(top), Bench(args.scale), args.rounds, args.only, args.sessions.split(","))
     (Path(tempfile.gettempdir()) / f"portside-bench-{os.getpid()}.tar").unlink(missing_ok=True)
