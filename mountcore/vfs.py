@@ -21,6 +21,7 @@ from .accounting import Upload, VfsSnapshot
 from .ahead import Ahead
 from .cache.item import Item
 from .cache.latesync import LateSync
+from .cache.opening import tidy_up
 from .cache.store import Store
 from .changes import ORIGIN, Change, ChangeKind
 from .conflicts import Conflicts
@@ -113,6 +114,7 @@ class Vfs:
         self._nursery.start_soon(self.writeback.run)
         self._nursery.start_soon(self.evictor.run)
         self._nursery.start_soon(LateSync(self.store).run)
+        self._nursery.start_soon(tidy_up, self.store)
         self._nursery.start_soon(self._poller.run)
         if self.settings.tree.refresh:
             self._nursery.start_soon(self._read_tree)

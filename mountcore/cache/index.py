@@ -339,7 +339,8 @@ class Index:
 
     def trash(self) -> list[ItemId]:
         """Ids whose files are still to be deleted."""
-        return [ItemId(i) for (i,) in self._ask("SELECT id FROM trash WHERE id NOT IN (SELECT id FROM items)")]
+        query = "SELECT id FROM trash WHERE NOT EXISTS (SELECT 1 FROM items WHERE items.id = trash.id)"
+        return [ItemId(i) for (i,) in self._ask(query)]
 
     def trash_emptied(self, items: list[ItemId]) -> None:
         """The files of these are gone."""
@@ -355,7 +356,8 @@ class Index:
 
     def overlays(self) -> list[tuple[ItemId, ItemId, int, int]]:
         """Overlays that were not heard to end."""
-        return list(self._db.execute("SELECT stage, item, start, size FROM overlays"))
+        query = "SELECT stage, item, start, size FROM overlays"
+        return [(ItemId(stage), ItemId(item), start, size) for stage, item, start, size in self._ask(query)]
 
     def begin_move(self, old: str, new: str, versions: Sequence[Version]) -> None:
         """The remote is being asked to rename something of which changes are here, for a crash before `end_move`.
@@ -419,9 +421,13 @@ class Index:
         """Items without a name: unlinked while open, or staged; garbage after a restart, but those of no sense."""
         return self._rows("path IS NULL")
 
-    def clean(self) -> list[ItemId]:
-        """Items that can be fetched again."""
-        return [ItemId(i) for (i,) in self._ask("SELECT id FROM items WHERE dirty = 0 AND sum < ?", (DIRTY_TOO,))]
+    def forget_clean(self) -> None:
+        """Delete every item that can be fetched again; their ids are in the trash."""
+        clean = f"dirty = 0 AND sum < {DIRTY_TOO}"
+        self._write(
+            (f"INSERT OR IGNORE INTO trash SELECT id FROM items WHERE {clean}", ()),  # noqa: S608
+            (f"DELETE FROM items WHERE {clean}", ()),  # noqa: S608
+        )
 
     def exists(self, item: ItemId) -> bool:
         """Whether the index, or its trash, knows this id."""
@@ -441,7 +447,8 @@ class Index:
 
     def held(self) -> int:
         """Bytes held by all items."""
-        return int(self._ask("SELECT coalesce(sum(held), 0) FROM items")[0][0])
+        halves = [f"SELECT coalesce(sum(held), 0) FROM items WHERE dirty {test} 0" for test in ("=", "<>")]  # noqa: S608
+        return sum(int(self._ask(half)[0][0]) for half in halves)
 
     # durability
 

@@ -1,8 +1,9 @@
 """Opening the cache directory of a remote, and putting it in order after a crash. Used by the service.
 
 The directory must be ours alone, on a file system with sparse files, and used by one process (``lock``).
-Start-up reads what is dirty, not what is clean; after an unclean stop it also looks for data files that the
-index does not know. Whatever cannot be understood is set aside in ``lost+found``, never deleted.
+Start-up reads what is dirty, not what is clean; after an unclean stop, data files that the index does not know
+are looked for in the background (`tidy_up`). Whatever cannot be understood is set aside in ``lost+found``, never
+deleted.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import sqlite3
 import time
 from pathlib import Path
 
+import trio
+
 from ..errors import Refused, StorageError
 from .index import Index, ItemId, is_damage
 from .store import Store
 
 log = logging.getLogger(__name__)
 
+BATCH = 256
 RETIRED_MOST = 10_000
 """Directories of which it is remembered that their saved listings are out of date; beyond that, all are."""
 
@@ -159,15 +163,13 @@ def _recover(store: Store) -> None:
     index.set_fact("running", now)
     if store.unclean_stop or store.retired_directories > RETIRED_MOST:
         store.retire_listings("")
-    store.delete(index.trash())
     staged = {stage for stage, _, _, _ in index.overlays()}
     nameless, lost = index.nameless()
     store.delete([row.id for row in nameless if row.id not in staged])
     if store.power_lost:
         # invariant 5: pages of clean spans may never have reached the disk; fetching again is cheap, lying is not
-        clean = index.clean()
-        store.delete(clean)
-        log.info("the machine stopped without warning: %d clean cached files are forgotten", len(clean))
+        index.forget_clean()
+        log.info("the machine stopped without warning: clean cached files are forgotten")
     rows, unreadable = index.dirty()
     for row in rows:
         if row.id in staged:
@@ -188,9 +190,12 @@ def _recover(store: Store) -> None:
     for ident in {*unreadable, *lost}:
         store.set_aside(ident, "its entry in the upload journal is damaged")
     _finish_overlays(store)
-    store.held = index.held()
-    if store.unclean_stop:
-        _rescue_orphans(store)
+    counted = index.fact("held") or ""
+    sound = counted.isdigit() and not (store.unclean_stop or nameless or lost or unreadable or staged)
+    store.held = int(counted) if sound else index.held()
+    if counted:
+        index.set_fact("held", None)
+    store.left_in_trash = index.trash()
 
 
 def _finish_overlays(store: Store) -> None:
@@ -204,14 +209,36 @@ def _finish_overlays(store: Store) -> None:
         store.delete([stage])
 
 
-def _rescue_orphans(store: Store) -> None:
-    """Data files that the index does not know: set aside, since nobody knows what they hold."""
-    for path in (store.directory / "data").glob("*/*"):
-        if path.suffix == ".copy":
-            path.unlink()
-        if not path.name.isdigit() or store.index.exists(ItemId(int(path.name))):
-            continue
-        if path.stat().st_blocks == 0:
-            path.unlink()
-            continue
-        store.set_aside(ItemId(int(path.name)), "the index does not know it")
+async def tidy_up(store: Store) -> None:
+    """After a start, beside everything else: delete what a former process did not get to, and look for data files
+    that the index does not know, after an unclean stop. They are set aside, since nobody knows what they hold.
+
+    Both take as long as the clean cache is large, and so nobody waits for them; the next start goes on with what is
+    left.
+    """
+    began = time.time()
+    try:
+        while batch := store.left_in_trash[-BATCH:]:  # and not what this run deletes, which may have to stay a while
+            await trio.to_thread.run_sync(store.unlink_files, batch)
+            store.index.trash_emptied(batch)
+            del store.left_in_trash[-BATCH:]
+        for folder in (store.directory / "data").iterdir() if store.unclean_stop else ():
+            for path in await trio.to_thread.run_sync(list, folder.iterdir()):
+                with contextlib.suppress(FileNotFoundError):
+                    _look_at(store, path, began)
+    except OSError as problem:
+        log.warning("the cache could not be put in order, the next start goes on: %s", problem)
+
+
+def _look_at(store: Store, path: Path, began: float) -> None:
+    facts = path.stat()
+    if facts.st_ctime >= began:
+        return  # of this run
+    if path.suffix == ".copy":
+        path.unlink()
+    if not path.name.isdigit() or store.index.exists(ItemId(int(path.name))):
+        return
+    if facts.st_blocks == 0:
+        path.unlink()
+        return
+    store.set_aside(ItemId(int(path.name)), "the index does not know it")

@@ -59,6 +59,8 @@ class Store:
         self.doomed: list[ItemId] = []
         """Ids of files that were synced and not uploaded, and have been replaced or removed since: until the index that
         says so is on the disk itself, a loss of power would bring them back."""
+        self.left_in_trash: list[ItemId] = []
+        """Ids whose files a former process did not get to delete."""
         self._items: dict[ItemId, Item] = {}
         self._by_path: dict[str, Item] = {}
         self._marked: dict[ItemId, Item] = {}
@@ -503,11 +505,15 @@ class Store:
         self._unlink(items)
 
     def _unlink(self, items: Sequence[ItemId]) -> None:
+        self.unlink_files(items)
+        self._unlinker.gone += items
+        self._note_emptied()
+
+    def unlink_files(self, items: Sequence[ItemId]) -> None:
+        """Delete the files of items that the index does not know any more. Blocking; from any thread."""
         for ident in items:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._file(ident))
-        self._unlinker.gone += items
-        self._note_emptied()
 
     def _note_emptied(self) -> None:
         if len(self._unlinker.gone) >= TRASH_BATCH:
@@ -628,6 +634,7 @@ class Store:
             self.index.sync()
             self.bury(self.doomed)
             self.empty_trash()
+            self.index.set_fact("held", str(self.held))
             self.index.set_fact("running", None)
         except OSError as problem:
             log.warning("the cache index could not be brought up to date, the next start will look: %s", problem)

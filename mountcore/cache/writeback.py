@@ -13,6 +13,23 @@ state         meaning                                 left by
 ``HELD``      a user said: not now                    `release` → WAITING
 ============  ======================================  ==============================================
 
+What happens to each of them (every cell is a case of ``tests/model/test_writeback.py``):
+
+=====================  ==================  =============================  ==================  ==================
+event                  OPEN                WAITING, RETRYING              UPLOADING           HELD
+=====================  ==================  =============================  ==================  ==================
+write, truncate,       stays               → OPEN; the delay begins       withdrawn, settles  stays; the new
+open to write          OPEN                anew with the last close       first; then OPEN    content is held
+set a time             with the upload     the delay begins anew          withdrawn, anew     with the upload
+rename, also of its    the name follows    the name follows, the delay    withdrawn; to the   the name follows,
+directory              at once             begins anew                    new name            stays
+renamed over           goes with its last  discarded; what takes the      withdrawn, then     discarded
+                       handle              name is uploaded over it       discarded
+remove                 goes with its last  discarded; removed at the      withdrawn, then     discarded, and
+                       handle              remote if it may be there      the same            the same
+open to read, read     nothing             nothing                        nothing             nothing
+=====================  ==================  =============================  ==================  ==================
+
 An item is clean if and only if the upload that ended stored the generation that is here. `withdraw` ends a
 running upload and waits until it has settled: after it, nobody reads the file for an upload, and the remote
 holds either the old content or the complete new one. An upload whose end was not heard is remembered as

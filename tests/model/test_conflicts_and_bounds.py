@@ -227,6 +227,51 @@ async def test_a_file_larger_than_the_bound_is_read_whole(tmp_path: Path) -> Non
         assert vfs.snapshot().cached_bytes <= 2 * MIB
 
 
+async def test_a_read_with_nothing_but_changed_files_in_the_cache_goes_past_it(tmp_path: Path) -> None:
+    remote = memory()
+    data = os.urandom(2 * MIB)
+    await edit(remote, "clean", data)
+    async with opened(remote, settings(tmp_path, max_size=2 * MIB)) as vfs:
+        await write_file(vfs, "dirty", bytes(2 * MIB))
+        assert await read_file(vfs, "clean") == data
+        assert vfs.snapshot().cached_bytes == vfs.snapshot().dirty_bytes == 2 * MIB
+        with pytest.raises(BadHandle):
+            await (await vfs.open(await vfs.resolve("clean"), OpenFlags.READ)).write(0, b"x")
+        assert remote.asked("put") == 0
+        assert await vfs.drain() == ()
+        assert await content_of_remote(remote.inner) == {"clean": data, "dirty": bytes(2 * MIB)}
+
+
+async def test_a_file_in_use_loses_ranges_and_is_right_all_the_same(tmp_path: Path) -> None:
+    remote = memory()
+    first, second = os.urandom(3 * MIB), os.urandom(3 * MIB)
+    await edit(remote, "first", first)
+    await edit(remote, "second", second)
+    async with opened(remote, settings(tmp_path, max_size=4 * MIB)) as vfs:
+        handle = await vfs.open(await vfs.resolve("first"), OpenFlags.READ)
+        assert await handle.read(0, 3 * MIB) == first
+        assert await read_file(vfs, "second") == second
+        item = vfs.store.get("first")
+        assert item is not None
+        assert 0 < item.spans.total < 3 * MIB, "the open file lost some of it, and not all"
+        assert vfs.snapshot().cached_bytes <= 4 * MIB
+        assert await handle.read(0, 3 * MIB) == first
+        await handle.close()
+
+
+async def test_eviction_does_not_scan(tmp_path: Path) -> None:
+    async with opened(memory(), settings(tmp_path)) as vfs:
+        queries: list[str] = []
+        vfs.store.index._db.set_trace_callback(queries.append)
+        list(vfs.store.index.oldest(10.0))
+        vfs.store.index._db.set_trace_callback(None)
+        (query,) = queries
+        plan = " ".join(str(row[3]) for row in vfs.store.index._db.execute("EXPLAIN QUERY PLAN " + query))
+        assert "items_by_access" in plan
+        assert "SCAN" not in plan
+        assert "TEMP B-TREE" not in plan
+
+
 @pytest.mark.parametrize(
     "usage", [Usage(), Usage(total=10, used=20), Usage(total=10, free=30), Usage(free=-5), Usage(used=-1, total=0)]
 )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
 import trio
 
+from mountcore.cache.opening import open_store
 from mountcore.errors import TimedOut, Unreachable
 from mountcore.handle import OpenFlags
+from mountcore.remotes.protocol import Span, Version
 from mountcore.settings import TreeSettings
 
 from . import live
@@ -282,3 +285,63 @@ async def test_a_kill_while_the_remote_renames_over_a_changed_file_leaves_one_of
     before = {"target": b"changed here", "source": b"the new one"}
     assert found == (done if happened and stored else before)
     assert await content_of_remote(remote.inner) == found
+
+
+@pytest.mark.trio
+async def test_a_start_does_not_look_at_what_is_clean(tmp_path: Path) -> None:
+    """SQLite counts its steps: a start with thousands of clean items takes no more of them than one with a few."""
+    steps: dict[int, int] = {}
+    original = sqlite3.connect
+    for count in (10, 5000):
+        cache = tmp_path / str(count)
+        store = open_store(cache, "memory://x/")
+        for number in range(count):
+            item = store.new(f"f{number}", base=Version(4096, 1), dirty=False)
+            item.row.spans.add(Span(0, 4096))
+        store.new("dirty", base=None, dirty=True)
+        store.held = count * 4096
+        store.close()
+        taken = 0
+
+        def step() -> int:
+            nonlocal taken
+            taken += 1
+            return 0
+
+        class Counted(sqlite3.Connection):
+            def __init__(self, *args: object, **more: object) -> None:
+                super().__init__(*args, **more)  # type: ignore[arg-type]
+                self.set_progress_handler(step, 10)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sqlite3, "connect", lambda *args, **more: original(*args, **more, factory=Counted))
+            store = open_store(cache, "memory://x/")
+        assert store.held == count * 4096
+        steps[count] = taken
+        assert [item.path for item in store.dirty_items()] == ["dirty"]
+        store.close()
+        await trio.lowlevel.checkpoint()
+    assert steps[5000] < steps[10] + 20
+
+
+@pytest.mark.trio
+async def test_data_that_nobody_knows_is_set_aside_beside_everything_else(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "file", b"content")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert await live.read_file(vfs, "file") == b"content"
+        folder = vfs.store.directory
+        image = tmp_path / "image"
+        shutil.copytree(tmp_path / folder.name, image / folder.name)  # what a kill here would leave
+    (image / folder.name / "data" / "07").mkdir(exist_ok=True)
+    (image / folder.name / "data" / "07" / "1031").write_bytes(b"of an index that forgot")
+    (image / folder.name / "data" / "07" / "1287").write_bytes(b"")
+    with sqlite3.connect(image / folder.name / "index.sqlite") as db:
+        db.execute("INSERT INTO trash VALUES (1287)")
+    db.close()
+    async with opened(remote, settings(image)) as vfs:
+        kept = image / folder.name / "lost+found" / "1031"
+        await until(lambda: kept.exists(), "what nobody knows is set aside")
+        assert kept.read_bytes() == b"of an index that forgot"
+        await until(lambda: not (image / folder.name / "data" / "07" / "1287").exists(), "the trash is emptied")
+        assert await live.read_file(vfs, "file") == b"content"

@@ -16,7 +16,7 @@ from mountcore.cache.item import Item
 from mountcore.cache.opening import open_store
 from mountcore.cache.writeback import MAX_DELAY, WriteBack
 from mountcore.errors import StorageError, TimedOut, Unreachable
-from mountcore.handle import OpenFlags
+from mountcore.handle import Handle, OpenFlags
 from mountcore.remotes.protocol import Entry
 from mountcore.settings import CacheSettings, ReadSettings
 from mountcore.stage import Publish
@@ -29,8 +29,16 @@ from .storage import content_of_remote
 
 pytestmark = pytest.mark.trio
 
-STATES = [UploadState.WAITING, UploadState.UPLOADING, UploadState.RETRYING, UploadState.HELD]
+STATES = [UploadState.OPEN, UploadState.WAITING, UploadState.UPLOADING, UploadState.RETRYING, UploadState.HELD]
 EVENTS = ["write", "truncate", "rename", "replace", "remove", "read", "save", "set a time", "move its directory"]
+
+
+async def let_go(gate: Gate | Handle | None) -> None:
+    """Let the upload go on from its state."""
+    if isinstance(gate, Gate):
+        gate.release()
+    elif gate is not None:
+        await gate.close()
 
 
 def state_of(vfs: Vfs, path: str) -> UploadState | None:
@@ -38,9 +46,15 @@ def state_of(vfs: Vfs, path: str) -> UploadState | None:
     return next((upload.state for upload in vfs.snapshot().uploads if upload.path == path), None)
 
 
-async def bring_to(vfs: Vfs, remote: Faulty, state: UploadState) -> Gate | None:
-    """Write ``d/file`` and let its upload come to a state."""
+async def bring_to(vfs: Vfs, remote: Faulty, state: UploadState) -> Gate | Handle | None:
+    """Write ``d/file`` and let its upload come to a state; answers what keeps it there."""
     gate = None
+    if state is UploadState.OPEN:
+        await live.write_file(vfs, "d/file", b"0123456")
+        writer = await vfs.open(await vfs.resolve("d/file"), OpenFlags.WRITE)
+        await writer.write(7, b"789")
+        assert state_of(vfs, "d/file") is state
+        return writer
     if state is UploadState.RETRYING:
         remote.rule("put", before=Unreachable("", "down"))
     if state is UploadState.UPLOADING:
@@ -100,8 +114,7 @@ async def test_whatever_happens_to_a_queued_file_is_what_the_remote_gets(
             case "move its directory":
                 await vfs.rename(vfs.root, "d", vfs.root, "m")
                 expected = {"m/file": b"0123456789"}
-        if gate is not None:
-            gate.release()
+        await let_go(gate)
         for path in expected:
             if state_of(vfs, path) is UploadState.HELD:
                 assert state is UploadState.HELD
@@ -127,8 +140,7 @@ async def test_a_file_that_is_open_for_writing_is_not_uploaded_until_it_is_close
         await handle.write(0, b"W")
         assert state_of(vfs, "d/file") in (UploadState.OPEN, UploadState.HELD)
         vfs.writeback.hurry()
-        if gate is not None:
-            gate.release()
+        await let_go(gate)
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert await content_of_remote(remote.inner) == {"d": None}
         await handle.close()
