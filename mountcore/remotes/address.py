@@ -35,6 +35,12 @@ SCHEMES: dict[str, tuple[str, dict[str, str]]] = {
     "ftpes": ("ftp", {"encryption": "explicit"}),
     "aftp": ("ftp", {"absolute_path": "true"}),
     "sftp": ("sftp", {}),
+    "webdav": ("webdav", {"url": "http"}),
+    "webdavs": ("webdav", {"url": "https"}),
+    "dav": ("webdav", {"url": "http"}),
+    "davs": ("webdav", {"url": "https"}),
+    "http": ("http", {"url": "http"}),
+    "https": ("http", {"url": "https"}),
 }
 
 
@@ -59,6 +65,9 @@ class Address:
         host, user = self.options.get("host", ""), self.options.get("user", "")
         if self.name:
             return f"{self.name}:{self.path}"
+        if self.scheme and "url" in self.options:
+            place = self.options["url"].partition("://")[2]
+            return f"{self.scheme}://{f'{user}@' if user else ''}{place}/{self.path}"
         if self.scheme:
             port = f":{self.options['port']}" if "port" in self.options else ""
             login = f"{user}@" if user else ""
@@ -131,9 +140,13 @@ def _from_url(scheme: str, authority: str, path: str) -> Address:
     login, _, place = authority.rpartition("@")
     host, port = _host_and_port(scheme, place)
     path, _, query = path.partition("?")
-    options = {**extra, **parse_query(scheme, query), "host": _decode(host)}
-    if port:
-        options["port"] = port
+    options = {**extra, **parse_query(scheme, query)}
+    if "url" in extra:
+        options["url"] = f"{extra['url']}://{place}"
+    else:
+        options["host"] = _decode(host)
+        if port:
+            options["port"] = port
     user, has_password, password = login.partition(":")
     if user:
         options["user"] = _decode(user)

@@ -144,6 +144,48 @@ _CRYPT_OPTIONS = (
     RemoteOption("strict_names", "A name that cannot be decrypted is an error, instead of being passed over", "false"),
 )  # fmt: skip
 
+_WEB_PATIENCE = (
+    RemoteOption("no_check_certificate", "Accept any certificate of the server", "false"),
+    RemoteOption("ca_cert", "File of certificates (PEM) to trust instead of the system's"),
+    RemoteOption("connections", "Connections at once", "8"),
+    RemoteOption("connect_timeout", "Give up connecting after this long", "1m"),
+    RemoteOption("timeout", "Give up on a server that sends or takes nothing for this long", "1m"),
+)
+_LOGIN = (
+    RemoteOption("user", "User name, for Basic or Digest as the server asks"),
+    RemoteOption("pass", "Password", secret=True),
+    RemoteOption("bearer_token", "Token to log in with, instead of a user", sensitive=True),
+    RemoteOption("bearer_token_command", "Program that prints such a token; run again when it has run out"),
+    RemoteOption("headers", "Headers for all requests: name,value,name,value", sensitive=True),
+)
+_WEBDAV_OPTIONS = (
+    RemoteOption("url", "Address of the folder", required=True, examples=("https://example.com/remote.php/dav/files/me",)),
+    RemoteOption(
+        "vendor", "Whose software it is; empty: find out",
+        examples=("nextcloud", "owncloud", "infinitescale", "fastmail", "rclone", "other"),
+    ),
+    *_LOGIN,
+    RemoteOption("encoding", "What to replace in names, in rclone's words", "None"),
+    *_WEB_PATIENCE,
+)  # fmt: skip
+_WEBDAV_REFUSED = {
+    "nextcloud_chunk_size": "a file is uploaded in one request; where a proxy limits these, raise its limit",
+    "owncloud_exclude_shares": "all that the server lists is shown",
+    "owncloud_exclude_mounts": "all that the server lists is shown",
+    "unix_socket": "only servers with an address are reached",
+    "auth_redirect": "credentials are sent to the site of the url only; name the site that it redirects to",
+}
+_HTTP_OPTIONS = (
+    RemoteOption("url", "Address of the index page", required=True, examples=("https://example.com/pub/",)),
+    *_LOGIN,
+    RemoteOption("no_slash", "Addresses of directories do not end in a slash", "false"),
+    *_WEB_PATIENCE,
+)
+_HTTP_REFUSED = {
+    "no_head": "without HEAD nobody knows how large a file is, and it could not be read",
+    "no_escape": "an address with raw characters in it is none",
+}
+
 TYPES: tuple[RemoteType, ...] = (
     RemoteType(
         "crypt",
@@ -157,6 +199,17 @@ TYPES: tuple[RemoteType, ...] = (
     RemoteType("local", "A folder of this machine", "mountcore.remotes.local:open"),
     RemoteType("memory", "Files in this process's memory, gone when it ends", "mountcore.remotes.memory:open"),
     RemoteType("sftp", "An SSH server", "mountcore.remotes.sftp:open", _SFTP_OPTIONS, _SFTP_REFUSED, "sftp"),
+    RemoteType(
+        "webdav", "A WebDAV server", "mountcore.remotes.webdav:open", _WEBDAV_OPTIONS, _WEBDAV_REFUSED, "webdav"
+    ),
+    RemoteType(
+        "http",
+        "A web site with index pages, to read from",
+        "mountcore.remotes.http_index:open",
+        _HTTP_OPTIONS,
+        _HTTP_REFUSED,
+        "webdav",
+    ),
     *objects.TYPES,
     *longtail.TYPES,
 )

@@ -16,7 +16,7 @@ import pytest
 
 from mountcore.remotes.protocol import Remote
 from mountcore.remotes.registry import open_remote
-from tests.servers import SERVERS, SSH_SERVERS, Tls, proftpd, pure_ftpd, pyftpdlib, vsftpd
+from tests.servers import DAV_SERVERS, SERVERS, SSH_SERVERS, Tls, proftpd, pure_ftpd, pyftpdlib, vsftpd
 from tests.servers.ftp import ACCOUNT
 from tests.servers.objects import KEY, OBJECT_SERVERS, ObjectServer
 
@@ -69,12 +69,17 @@ STORAGES: dict[str, Storage] = {
         name: Storage("sftp", start, {"timeout": "10s"}, account="" if name in OURS else ACCOUNT)
         for name, start in SSH_SERVERS.items()
     },
+    **{
+        name: Storage("webdav", start, {"timeout": "10s"}, account=ACCOUNT if name == "apache" else "")
+        for name, start in DAV_SERVERS.items()
+    },
 }
 """Storage with servers, by name. A new kind is a row here; every test with the fixture `place` runs on it."""
 OWN = ("memory", "local")
 FTP = tuple(_FTP)
 PLAIN_FTP = tuple(name for name in FTP if "tls" not in name)
 SFTP = tuple(SSH_SERVERS)
+WEBDAV = tuple(DAV_SERVERS)
 SERVED = tuple(STORAGES)
 PLAIN = tuple(name for name in SERVED if "tls" not in name and name not in ("sshd-no-shell", "proftpd-sftp"))
 """Without those that differ from another only in encryption, or in what they can do beyond names."""

@@ -13,8 +13,24 @@ from .certificate import Certificate, make_certificate
 from .ftp import SERVERS, FtpServer, Tls, proftpd, pure_ftpd, pyftpdlib, rclone, vsftpd
 from .process import ServerMissing, free_port
 from .ssh import SSH_SERVERS, SshServer
+from .web import DAV_SERVERS, INDEX_SERVERS, WebServer
 
 __all__ = [
-    "SERVERS", "SSH_SERVERS", "Certificate", "FtpServer", "ServerMissing", "SshServer", "Tls", "free_port",
-    "make_certificate", "proftpd", "pure_ftpd", "pyftpdlib", "rclone", "vsftpd",
+    "DAV_SERVERS",
+    "INDEX_SERVERS",
+    "SERVERS",
+    "SSH_SERVERS",
+    "Certificate",
+    "FtpServer",
+    "ServerMissing",
+    "SshServer",
+    "Tls",
+    "WebServer",
+    "free_port",
+    "make_certificate",
+    "proftpd",
+    "pure_ftpd",
+    "pyftpdlib",
+    "rclone",
+    "vsftpd",
 ]  # fmt: skip

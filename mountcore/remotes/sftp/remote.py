@@ -316,8 +316,12 @@ class SftpRemote(Remote):
     async def _sweep(self, directory: str) -> None:
         """Delete old partials that a listing has shown; only calls that change the directory do so."""
         for name in self._abandoned.pop(directory, ()):
-            with suppress(NotFound):
+            try:
                 await self.remove(join(directory, name))
+            except NotFound:
+                pass
+            except StorageError:
+                self._abandoned.setdefault(directory, set()).add(name)  # for the next time
 
 
 @final
