@@ -36,3 +36,11 @@ def is_ours(name: str) -> bool:
 def is_abandonable(name: str) -> bool:
     """Whether a name of ours may be deleted once it is old: partials, never a previous version."""
     return name.endswith(".partial") and is_ours(name)
+
+
+def belongs_to(name: str) -> str | None:
+    """The file whose partial or previous version a name of ours is; None where the name has been cut to fit."""
+    match = _MINE.fullmatch(name)
+    if match is None or len(name.encode("utf-8", "surrogateescape")) >= LONGEST - 3:
+        return None
+    return name[: name.rindex(".portside-")].removeprefix(".") or None

@@ -218,10 +218,11 @@ async def test_abandoned_uploads_are_cleaned_up(disk_place: Place, disk_remote: 
     disk_place.make(old, b"x", long_ago)
     disk_place.make(kept, b"x", long_ago)
     disk_place.make(young, b"x")
-    assert await entries(disk_remote) == {}
-    assert {path.name for path in disk_place.disk.iterdir()} == {old, kept, young}, "only looking deletes nothing"
+    disk_place.make("f", b"x")
+    assert list(await entries(disk_remote)) == ["f"]
+    assert {path.name for path in disk_place.disk.iterdir()} == {old, kept, young, "f"}, "only looking deletes nothing"
     await put(disk_remote, "g", b"x")
-    assert {path.name for path in disk_place.disk.iterdir()} == {kept, young, "g"}
+    assert {path.name for path in disk_place.disk.iterdir()} == {kept, young, "f", "g"}
     assert all(is_ours(name) for name in (old, kept, young))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable
+from typing import final
 
 import trio
 
@@ -68,6 +69,57 @@ async def http(stream: trio.SocketStream) -> None:
     async with await trio.open_tcp_stream(host, int(port)) as target:
         await stream.send_all(b"HTTP/1.1 200 Connected\r\n\r\n")
         await _join(stream, target)
+
+
+@final
+class Relay:
+    """A SOCKS 5 proxy without a login that counts what it is sent, and can cut all that passes through it."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self._streams: set[trio.SocketStream] = set()
+
+    async def start(self, nursery: trio.Nursery) -> int:
+        """Serve in a nursery; answers the port."""
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, tolerant(self.relay, []), listeners)
+        return int(listeners[0].socket.getsockname()[1])
+
+    def cut(self) -> None:
+        """Break every connection, on both sides."""
+        for stream in self._streams:
+            stream.socket.close()
+        self._streams.clear()
+
+    async def relay(self, stream: trio.SocketStream) -> None:
+        """One connection."""
+        _, methods = await _exactly(stream, 2)
+        await _exactly(stream, methods)
+        await stream.send_all(b"\x05\x00")
+        await _exactly(stream, 4)
+        host = await _exactly(stream, (await _exactly(stream, 1))[0])
+        port = int.from_bytes(await _exactly(stream, 2), "big")
+        target = await trio.open_tcp_stream(host.decode(), port)
+        await stream.send_all(b"\x05\x00\x00\x01" + bytes(6))
+        self._streams |= {stream, target}
+
+        async def out() -> None:
+            async for data in stream:
+                self.sent += len(data)
+                await target.send_all(data)
+            await target.send_eof()
+
+        async def back() -> None:
+            async for data in target:
+                await stream.send_all(data)
+            await stream.send_eof()
+
+        try:
+            async with stream, target, trio.open_nursery() as nursery:
+                nursery.start_soon(out)
+                nursery.start_soon(back)
+        finally:
+            self._streams -= {stream, target}
 
 
 Handler = Callable[[trio.SocketStream], Awaitable[None]]

@@ -29,6 +29,9 @@ DEFAULTS: dict[str, Answer] = {
 }
 
 
+UPLOADS = ("STOR", "APPE")
+
+
 class ScriptedFtp:
     """The running server: its port, and what it was told in order."""
 
@@ -81,7 +84,9 @@ class ScriptedFtp:
                 (waiting,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
                 port = waiting.socket.getsockname()[1]
                 await control.send_all(f"229 Extended (|||{port}|)\r\n".encode())
-            elif waiting is not None and (verb in self._data or (verb == "STOR" and verb not in self._answers)):
+            elif waiting is not None and (
+                verb in self._data or (verb in ("STOR", "APPE") and verb not in self._answers)
+            ):
                 await control.send_all(b"150 here it comes\r\n")
                 async with await waiting.accept() as stream:
                     await self._transfer(verb, stream)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TypeVar, final
 
 from ...errors import (
@@ -27,12 +27,13 @@ from ...errors import (
     Unsupported,
 )
 from ..guard import Guard, Patience
-from ..partials import ABANDONED_AFTER, is_abandonable, is_ours
+from ..partials import is_abandonable, is_ours
 from ..paths import check_path, is_below, join, parent
 from ..protocol import Capabilities, Entry, Expect, Kind, Remote, RenameScope, Source, Span, Usage, Version
 from . import upload
 from .data import RECEIVE, Data
 from .directories import HELD_BACK
+from .leftovers import Leftovers, put_back
 from .options import FtpOptions, parse
 from .pool import Pool
 from .replies import ReplyError, error_for, meaning
@@ -64,7 +65,7 @@ class FtpRemote(Remote):
         self._options = options
         self._server = Server(options)
         self._pool = Pool(self._server, Trust(options) if options.tls else None)
-        self._abandoned: dict[str, set[str]] = {}
+        self._leftovers = Leftovers()
 
     def __repr__(self) -> str:
         return f"<FtpRemote {self.identity}>"
@@ -98,17 +99,22 @@ class FtpRemote(Remote):
         async with self._session(wanted) as session:
             now = time.time_ns()
             links: Batch = []
+            aside: Batch = []
             async with aclosing(session.listing(wanted)) as batches:
                 async for batch in batches:
                     plain: Batch = []
                     for entry in batch:
                         if is_ours(entry.name):
-                            self._note_abandoned(wanted, entry, now)
+                            self._leftovers.noticed(wanted, entry, now)
+                            if not is_abandonable(entry.name):
+                                aside.append(entry)
                         elif entry.kind is Kind.SYMLINK and len(links) < HELD_BACK:
                             links.append(entry)
                         else:
                             plain.append(entry)
                     yield plain
+            returned = [await put_back(session, wanted, kept) for kept in aside]
+            yield [entry for entry in returned if entry is not None]
             yield [await session.followed(join(wanted, link.name), link) for link in links]
 
     def list_tree(self, directory: str) -> AsyncGenerator[tuple[str, Entry], None]:
@@ -145,20 +151,17 @@ class FtpRemote(Remote):
 
     async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
         self._changeable(path)
-        await self._sweep(parent(path))
-        leftover: set[str] = set()
         try:
             async with self._session(path) as session:
-                return await upload.store(session, path, source, expect, mtime_ns, leftover)
+                await self._leftovers.tidy(session, parent(path))
+                return await upload.store(session, path, source, expect, mtime_ns, self._leftovers)
         except upload.AnswerLost as lost:
             async with self._session(path) as session:
                 return await upload.settle(session, path, lost)
-        finally:
-            if leftover:
-                self._abandoned.setdefault(parent(path), set()).update(leftover)
 
     async def remove(self, path: str) -> None:
         self._changeable(path)
+        self._leftovers.give_up(path)
         async with self._session(path) as session:
             reply = await session.connection.command("DELE", await session.at(path))
             if reply.ok:
@@ -190,8 +193,8 @@ class FtpRemote(Remote):
 
     async def rmdir(self, path: str) -> None:
         self._changeable(path)
-        await self._sweep(path)
         async with self._session(path) as session:
+            await self._leftovers.tidy(session, path)
             reply = await session.connection.command("RMD", await session.at(path))
             if reply.ok:
                 return
@@ -205,6 +208,8 @@ class FtpRemote(Remote):
     async def rename(self, source: str, target: str) -> None:
         self._changeable(source)
         self._changeable(target)
+        self._leftovers.give_up(source)
+        self._leftovers.give_up(target)
         async with self._session(target) as session:
             if is_below(target, source):
                 await session.stat(source)
@@ -263,7 +268,11 @@ class FtpRemote(Remote):
     async def _session(self, path: str, *, stream: bool = False) -> AsyncIterator[Session]:
         try:
             async with self._pool.connection(stream=stream) as connection:
-                yield Session(connection, self._root)
+                session = Session(connection, self._root)
+                yield session
+                if self._leftovers.untidy and connection.settled:
+                    with suppress(StorageError):  # what was asked for has been done
+                        await self._leftovers.tidy(session)
         except ReplyError as refusal:
             raise error_for(refusal.reply, path) from None
         except StorageError as problem:
@@ -314,20 +323,6 @@ class FtpRemote(Remote):
             if meaning(reply) is NotFound:
                 raise contradiction(reply, path)
         raise error_for(reply, path)
-
-    # what interrupted uploads left behind
-
-    def _note_abandoned(self, directory: str, entry: Entry, now_ns: int) -> None:
-        old = entry.mtime_ns is not None and now_ns - entry.mtime_ns > ABANDONED_AFTER * 1e9 + entry.resolution_ns
-        if old and entry.kind is Kind.FILE and is_abandonable(entry.name):
-            self._abandoned.setdefault(directory, set()).add(entry.name)
-
-    async def _sweep(self, directory: str) -> None:
-        """Delete old partials that a listing has shown; only calls that change the directory do so."""
-        for name in self._abandoned.pop(directory, ()):
-            path = join(directory, name)
-            async with self._session(path) as session:
-                await session.connection.command("DELE", await session.at(path))
 
 
 @final

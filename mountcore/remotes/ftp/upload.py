@@ -2,7 +2,7 @@
 
 | step | on the server | if it stops here |
 |---|---|---|
-| STOR to a partial beside the target | partial grows, target untouched | partial deleted, now or when a day old |
+| STOR to a partial beside the target | partial grows, target untouched | see :mod:`.leftovers` |
 | MFMT, size check | partial complete, right time | the same |
 | `expect` is looked at | - | `Stale`, partial deleted |
 | RNFR, RNTO over the target | target is the new file | if the answer is lost, asking for both names tells |
@@ -15,11 +15,13 @@ if the new one cannot take its place; between the two renames the name is missin
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import final
 
 import trio
 
 from ...errors import (
+    Busy,
     Corrupt,
     Exists,
     IsDirectory,
@@ -29,10 +31,12 @@ from ...errors import (
     TimedOut,
     Unreachable,
 )
+from ..limits import unmetered
 from ..partials import partial_name
 from ..paths import basename, join, parent
 from ..protocol import Absent, Anything, Entry, Expect, Kind, Source, Version
 from .data import Data
+from .leftovers import WORTH_RESUMING, Interrupted, Leftovers, digest
 from .listing import SECOND, format_stamp, parse_stamp
 from .replies import Reply, ReplyError, error_for
 from .server import Server
@@ -58,15 +62,17 @@ class AnswerLost(Exception):
 
 
 async def store(
-    session: Session, path: str, source: Source, expect: Expect, mtime_ns: int | None, leftover: set[str]
+    session: Session, path: str, source: Source, expect: Expect, mtime_ns: int | None, leftovers: Leftovers
 ) -> Entry:
-    """Upload, verify, publish; answers what is stored now. A partial that could not be deleted after a failure
-    is named in ``leftover``. Raises `AnswerLost`."""
+    """Upload, verify, publish; answers what is stored now. What a failure leaves is told to ``leftovers``. Raises
+    `AnswerLost`."""
+    begun = leftovers.take(path)
     if source.size >= EARLY_CHECK:
         await check(session, path, expect)
-    partial = join(parent(path), partial_name(basename(path), hidden=session.server.dot_names))
+    partial, start = await _beginning(session, path, source, begun, leftovers)
+    progress = _Progress(partial, start)
     try:
-        partial = await _send(session, partial, path, source)
+        partial = await _send(session, partial, path, source, progress)
         await _about_to_conclude(session, partial, path, expect, mtime_ns)
         stamp = await set_time(session, partial, mtime_ns) if mtime_ns is not None else None
         entry = await _verified(session, partial, path, source.size, stamp)
@@ -77,11 +83,51 @@ async def store(
             raise AnswerLost(partial, entry, problem) from problem
     except AnswerLost:
         raise
+    except (Unreachable, TimedOut, Busy):
+        await _keep(session, path, source, progress, leftovers)
+        raise
     except BaseException:
-        if not await _clean(session, partial):
-            leftover.add(basename(partial))
+        await _clean(session, progress.partial, leftovers)
         raise
     return entry
+
+
+async def _keep(session: Session, path: str, source: Source, progress: _Progress, leftovers: Leftovers) -> None:
+    """Remember an upload that broke off, if it is worth going on with; else clean up after it."""
+    known: bytes | None = None
+    try:
+        if progress.sent >= WORTH_RESUMING:
+            known = await trio.to_thread.run_sync(digest, unmetered(source), progress.sent)
+    finally:
+        if known is None:
+            await _clean(session, progress.partial, leftovers)
+        else:
+            log.info("%r: the upload broke off after %d of %d bytes and may go on", path, progress.sent, source.size)
+            leftovers.interrupted(path, Interrupted(progress.partial, source.size, progress.sent, known))
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far an upload has come."""
+
+    partial: str
+    start: int = 0
+    sent: int = 0
+
+
+async def _beginning(
+    session: Session, path: str, source: Source, begun: Interrupted | None, leftovers: Leftovers
+) -> tuple[str, int]:
+    """The partial to send to, and from which byte on: behind what is there of an earlier try, if that was of the same
+    content."""
+    if begun is not None:
+        if await begun.is_of(source):
+            there = await session.find(begun.partial)
+            if there is not None and 0 < there.size <= begun.sent:
+                return begun.partial, there.size
+        leftovers.failed(begun.partial)
+        await leftovers.tidy(session)
+    return join(parent(path), partial_name(basename(path), hidden=session.server.dot_names)), 0
 
 
 async def _about_to_conclude(session: Session, partial: str, path: str, expect: Expect, mtime_ns: int | None) -> None:
@@ -115,13 +161,14 @@ async def settle(session: Session, path: str, lost: AnswerLost) -> Entry:
     raise lost.problem
 
 
-async def _send(session: Session, partial: str, path: str, source: Source) -> str:
-    """STOR; answers the name used, which has no dot in front where the server refuses one."""
+async def _send(session: Session, partial: str, path: str, source: Source, progress: _Progress) -> str:
+    """STOR, or what takes the rest of a partial; answers the name used, which has no dot in front where the server
+    refuses one."""
     connection, server = session.connection, session.server
     try:
-        data = await connection.transfer("STOR", await session.at(partial))
+        data = await _open(session, partial, progress.start)
     except ReplyError as refusal:
-        if not server.dot_names or refusal.reply.code not in (550, 553):
+        if progress.start or not server.dot_names or refusal.reply.code not in (550, 553):
             raise await _no_room_or_place(session, refusal.reply, path) from None
         plain = join(parent(path), partial_name(basename(path), hidden=False))
         try:
@@ -129,9 +176,10 @@ async def _send(session: Session, partial: str, path: str, source: Source) -> st
         except ReplyError:
             raise await _no_room_or_place(session, refusal.reply, path) from None
         server.dot_names, partial = False, plain
+    progress.partial, progress.sent = partial, progress.start
     async with data:
         try:
-            await _send_all(data, source, path)
+            await _send_all(data, source, path, progress)
             await data.finish()
             await trio.sleep(server.options.upload_delay)
         except TimedOut:
@@ -145,7 +193,7 @@ async def _send(session: Session, partial: str, path: str, source: Source) -> st
     return partial
 
 
-async def _send_all(data: Data, source: Source, path: str) -> None:
+async def _send_all(data: Data, source: Source, path: str, progress: _Progress) -> None:
     """All of the source. It is read in a thread, one piece ahead: it may be on a busy disk, or wait for bandwidth."""
 
     async def read(offset: int) -> bytes:
@@ -154,16 +202,17 @@ async def _send_all(data: Data, source: Source, path: str) -> None:
             raise Corrupt(path, f"the source ended at {offset} of {source.size} bytes")
         return piece
 
-    if source.size <= PIECE:
-        offset = 0
+    if source.size - progress.start <= PIECE:
+        offset = progress.start
         while offset < source.size:
             piece = await read(offset)
             await data.send(piece)
             offset += len(piece)
+            progress.sent = offset
         return
 
     async def read_ahead(sink: trio.MemorySendChannel[bytes | StorageError | OSError]) -> None:
-        offset = 0
+        offset = progress.start
         async with sink:
             while offset < source.size:
                 try:
@@ -184,11 +233,27 @@ async def _send_all(data: Data, source: Source, path: str) -> None:
                     if not isinstance(found, bytes):
                         raise found
                     await data.send(found)
+                    progress.sent += len(found)
             except (StorageError, OSError) as failure:
                 problem = failure
                 nursery.cancel_scope.cancel()
     if problem is not None:
         raise problem
+
+
+async def _open(session: Session, partial: str, start: int) -> Data:
+    """Begin to send a file, or what is missing of it: by REST and STOR, else by APPE, which begin at the same byte."""
+    connection = session.connection
+    wire = await session.at(partial)
+    if not start:
+        return await connection.transfer("STOR", wire)
+    try:
+        return await connection.transfer("STOR", wire, rest=start)
+    except ReplyError as refusal:
+        log.info("%r: no REST before STOR here (%s), APPE is tried", partial, refusal)
+        if connection.settled:
+            await connection.command("REST", "0")
+        return await connection.transfer("APPE", wire)
 
 
 async def _reason(session: Session, broken: StorageError, path: str) -> StorageError:
@@ -302,15 +367,15 @@ async def rename(session: Session, source: str, target: str) -> Reply | None:
     return reply
 
 
-async def _clean(session: Session, partial: str) -> bool:
-    """Delete what a failed upload left; False if the connection does not allow that any more."""
+async def _clean(session: Session, partial: str, leftovers: Leftovers) -> None:
+    """Delete what a failed upload left, now or, if the connection does not allow that any more, later."""
     with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEANUP):
         try:
             connection = session.connection
             while not connection.settled:  # called off early, it owes 150, and 226 for the nothing it got
                 await connection.reply(CLEANUP)
             await connection.command("DELE", await session.at(partial))
-            return True
+            return
         except StorageError as problem:
             log.debug("%r stays for later: %s", partial, problem)
-    return False
+    leftovers.failed(partial)

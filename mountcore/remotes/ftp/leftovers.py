@@ -1,0 +1,143 @@
+"""What uploads leave on the server when they break off, and what becomes of it.
+
+- A partial whose upload failed for good: this process knows it, and deletes it at the next contact with the server.
+- A partial of a large upload whose connection broke: this process keeps it, and a digest of what was sent. The next
+  upload of the same content goes on behind it; any other deletes it.
+- A partial of some other process is known by its name: deleted when a day old, by calls that change its folder.
+- A file set aside (``….previous``) whose successor never came is put back if, seen in a listing, its name is still
+  missing after `PATIENCE`.
+
+"The same content" is proved, not guessed: the source is read again up to where it was sent and its digest
+compared, so that no mix of two versions is ever published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import trio
+
+from ...errors import StorageError
+from ..limits import unmetered
+from ..partials import ABANDONED_AFTER, belongs_to, is_abandonable
+from ..paths import join
+from ..protocol import Entry, Kind, Source
+
+if TYPE_CHECKING:
+    from .session import Session
+
+log = logging.getLogger(__name__)
+WORTH_RESUMING = 1 << 20
+"""Bytes sent, below which an upload begins anew."""
+PATIENCE = 3.0
+"""Seconds for another program to finish exchanging a file, before it is taken to have died meanwhile."""
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """An upload that broke off: its partial, and what had been sent of which content."""
+
+    partial: str
+    size: int
+    sent: int
+    digest: bytes
+
+    async def is_of(self, source: Source) -> bool:
+        """Whether the source begins with what was sent."""
+        if source.size != self.size:
+            return False
+        return await trio.to_thread.run_sync(digest, unmetered(source), self.sent) == self.digest
+
+
+def digest(source: Source, length: int) -> bytes | None:
+    """Of the first bytes of a source; None if they cannot be read. Takes as long as reading them does."""
+    state, offset = hashlib.blake2b(), 0
+    try:
+        while offset < length:
+            piece = source.pread(min(_PIECE, length - offset), offset)
+            if not piece:
+                return None
+            state.update(piece)
+            offset += len(piece)
+    except (OSError, StorageError):
+        return None
+    return state.digest()
+
+
+@final
+class Leftovers:
+    """What is known to lie about on one server."""
+
+    def __init__(self) -> None:
+        self._failed: set[str] = set()
+        self._interrupted: dict[str, Interrupted] = {}
+        self._old: dict[str, set[str]] = {}
+
+    def failed(self, partial: str) -> None:
+        """A partial of ours that could not be deleted yet."""
+        self._failed.add(partial)
+
+    def interrupted(self, path: str, upload: Interrupted) -> None:
+        """An upload that may go on."""
+        self._interrupted[path] = upload
+
+    def take(self, path: str) -> Interrupted | None:
+        """The upload of ``path`` that broke off, if any; the caller sees to its partial from here on."""
+        return self._interrupted.pop(path, None)
+
+    def give_up(self, path: str) -> None:
+        """Nobody is going to go on with the upload of ``path``, or of anything below it."""
+        for place in [place for place in self._interrupted if place == path or place.startswith(path + "/")]:
+            self._failed.add(self._interrupted.pop(place).partial)
+
+    def noticed(self, directory: str, entry: Entry, now_ns: int) -> None:
+        """A name of ours in a listing."""
+        old = entry.mtime_ns is not None and now_ns - entry.mtime_ns > ABANDONED_AFTER * 1e9 + entry.resolution_ns
+        mine = any(upload.partial == join(directory, entry.name) for upload in self._interrupted.values())
+        if old and not mine and entry.kind is Kind.FILE and is_abandonable(entry.name):
+            self._old.setdefault(directory, set()).add(entry.name)
+
+    async def tidy(self, session: Session, changed: str | None = None) -> None:
+        """Delete what failed uploads left, and, if a folder is about to be changed, what is old in it."""
+        doomed = [*self._failed]
+        if changed is not None:
+            doomed += [join(changed, name) for name in self._old.pop(changed, ())]
+        for path in doomed:
+            self._failed.discard(path)
+            try:
+                await session.connection.command("DELE", await session.at(path))
+            except StorageError as problem:
+                log.debug("%r stays for later: %s", path, problem)
+                self._failed.add(path)
+                raise
+
+    @property
+    def untidy(self) -> bool:
+        """Whether there is something that the next contact should delete."""
+        return bool(self._failed)
+
+
+async def put_back(session: Session, directory: str, kept: Entry) -> Entry | None:
+    """Give a file that was set aside its name again; the entry, or None if that was not to be done."""
+    name = belongs_to(kept.name)
+    if name is None:
+        log.warning("%r: %r is an older version of a file whose name is cut off; rename it", directory, kept.name)
+        return None
+    path, aside = join(directory, name), join(directory, kept.name)
+    if await session.find(path) is not None:
+        return None
+    await trio.sleep(PATIENCE)
+    if await session.find(path) is not None or await session.find(aside) is None:
+        return None  # somebody was busy with it
+    reply = await session.connection.command("RNFR", await session.at(aside))
+    if reply.code == 350:
+        reply = await session.connection.command("RNTO", session.near(path))
+    if not reply.ok:
+        log.warning("%r was lost in an exchange that broke off; its content is in %r (%s)", path, aside, reply)
+        return None
+    log.warning("%r was missing after an exchange that broke off; it has been put back", path)
+    return await session.find(path)
