@@ -119,11 +119,11 @@ def _encoding(text: str) -> str:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("addr", "localhost:2121", "Listen here: HOST:PORT, :PORT, [IPV6]:PORT; several with commas; port 0: any",
-           addresses, "ADDRESS"),
-    Option("addr-implicit", "", "Listen here as well, with TLS from the first byte", addresses, "ADDRESS"),
+    Option("addr", "localhost:2121", "Listen here: HOST:PORT, :PORT, [IPV6]:PORT; port 0: any; may be repeated",
+           addresses, "ADDRESS", many=True),
+    Option("addr-implicit", "", "Listen here as well, with TLS from the first byte", addresses, "ADDRESS", many=True),
     Option("public-ip", "", "Address or name that clients are told for passive connections; NETWORK=ADDRESS for some",
-           public_addresses, "ADDRESS"),
+           public_addresses, "ADDRESS", many=True),
     Option("passive-port", "30000-32000", "Ports for passive connections, or any", passive_ports, "RANGE"),
     Option("user", "anonymous", "Who may log in", str, "NAME"),
     Option("pass", "", "Password; empty: any. Better in PORTSIDE_PASS or --pass-file", str, "PASSWORD"),
@@ -157,7 +157,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("allow-foreign-data", "false", "Allow data connections from and to other addresses than the client's",
            boolean, flag=True),
     Option("proxy-protocol", "", "Networks of load balancers that say with the PROXY protocol for whom they connect",
-           networks, "NETWORKS"),
+           networks, "NETWORKS", many=True),
     Option("transfer-bwlimit", "off", "Bytes per second of each transfer, or UP:DOWN (up is to the server)", bandwidth,
            "RATE"),
     Option("user-bwlimit", "off", "Bytes per second of all transfers of a user together, or UP:DOWN", bandwidth,

@@ -13,13 +13,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from .channel import PIECE
 from .commands import DEFAULT_FACTS, FACTS, TLS_COMMANDS
 from .file_commands import FileCommands
 from .filesystem import STEP
 from .handler import Answer, Gone
 from .library import FTPHandler
 from .settings import TlsMode
-from .transfer import PIECE
 
 
 class Digest(Protocol):

@@ -20,13 +20,14 @@ from typing import Any, TypeVar
 
 from . import commands
 from .auth import Account, Seat
+from .channel import PIECE
 from .filesystem import FileSystem, Opened, Staged, Storage
 from .library import FTPHandler
 from .loop import SessionLoop
 from .ports import plain_address
 from .replies import one_line, refusal
 from .tls import CONTROL_TICKETS, Secured
-from .transfer import PIECE, DataChannel
+from .transfer import DataChannel
 from .transfer_log import Transfer
 
 T = TypeVar("T")

@@ -16,70 +16,23 @@ commit, since the number may be another connection's at once.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import socket
 import ssl
 from typing import Any
 
 from mountcore.errors import StorageError
 
+from .channel import PIECE, Channel
 from .compression import RECEIVED_AT_ONCE, Deflating, Inflating, Undecodable
 from .files import Download, Upload
-from .library import DTPHandler
-from .loop import SessionLoop
-from .rates import Throttle
 from .replies import download_failure, upload_refusal
-from .tls import Secured, farewell, is_plain_end, is_reset
-
-RECORD = 16 << 10
-"""Bytes of a TLS record."""
-PIECE = 256 << 10
-"""Bytes sent or received for one readiness of the socket, so that the control connection gets its turn."""
+from .tls import Secured, is_reset
 
 
-class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
+class DataChannel(Channel):
     """A data connection. ``file_obj`` is the `Download` or `Upload`, None for a listing."""
 
-    file_obj: Any
-    cmd_channel: Any
-    ioloop: SessionLoop
-    _fileno: int | None
-    _initialized: bool
-    tot_bytes_sent: int
-    ac_out_buffer_size = PIECE
-
-    def __init__(self, sock: socket.socket, cmd_channel: Any) -> None:
-        self.settling = False
-        self._parked = False
-        self._broken = False
-        self._piece = memoryview(b"")
-        self._ascii = self._no_sendfile = False
-        self._progress = 0
-        self._throttle = Throttle()
-        self._deflating: Deflating | None = None
-        self._inflating: Inflating | None = None
-        self._ended = False
-        """In MODE Z: the client has sent everything, but not everything is decompressed."""
-        self._resting: Any = None
-        self.timeout = cmd_channel.data_timeout
-        super().__init__(sock, cmd_channel)
-        if self._closed:
-            return
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # until a command says what to do with it, it may wait: data or an end that comes early stays unread
-        self._want(0)
-        if cmd_channel.data_protected:
-            self.start_tls(cmd_channel.server.certificates, cmd_channel.tls_context, tickets=0)
-
     # how the session starts a transfer
-
-    @property
-    def active(self) -> bool:
-        """Whether a transfer command was accepted for it."""
-        return bool(self._initialized)
 
     def transfer_in_progress(self) -> bool:
         """What ABOR asks: a command is waiting for its last reply."""
@@ -120,11 +73,6 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
 
     # the loop
 
-    def _want(self, events: int) -> None:
-        if not self._closed and self._fileno is not None:
-            self.modify_ioloop_events(events)
-            self._wanted_io_events = events
-
     def on_secured(self) -> None:
         if self.cmd_channel.tls_reuse_required and not self.socket.session_reused:
             self._fail("522 The TLS session of the control connection must be resumed here.")
@@ -136,29 +84,6 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
         self.cmd_channel.log(f"TLS handshake of a data connection failed: {problem}")
         self._fail("522 TLS handshake failed.")
 
-    def _go_on(self) -> None:
-        """Leave the parking place, if there is anything to do."""
-        self._parked = False
-        if self.handshaking or not self.active or self._resting is not None:
-            return
-        self._want(self.ioloop.READ if self.receive else self.ioloop.WRITE)
-
-    def _park(self) -> None:
-        self._parked = True
-        self._want(0)
-
-    def _moved(self, count: int) -> None:
-        """So many bytes went over the connection: rest, if that was faster than is allowed."""
-        seconds = self._throttle.take(count) if self._throttle.meters else 0.0
-        if seconds > 0 and not self._closed and self._fileno is not None:
-            self._want(0)
-            self._resting = self.call_later(seconds, self._rested, _errback=self.handle_error)
-
-    def _rested(self) -> None:
-        self._resting = None
-        if not self._closed and not self.settling and not self._parked:
-            self._go_on()
-
     def _provided(self, problem: OSError | None) -> None:
         """The core answered a request for more bytes, or more room."""
         if self._closed or self.settling:
@@ -167,12 +92,6 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
             self._fail(upload_refusal(problem))
         elif self._parked:
             self._go_on()
-
-    def readable(self) -> bool:
-        return self.handshaking or (self.receive and not self._parked)
-
-    def writable(self) -> bool:
-        return self.handshaking or (self.active and not self.receive and not self._parked)
 
     # sending
 
@@ -249,22 +168,6 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
         if download.finished:
             self._finish()
 
-    def _send_piece(self) -> None:
-        piece, begun = self._piece, self.tot_bytes_sent
-        total, sent = len(piece), 0
-        corked = self.secured and total > RECORD
-        if corked:  # OpenSSL writes a record at a time, and each would wake the receiver
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
-        try:
-            while sent < total:
-                sent += self.socket.send(piece[sent:])
-        finally:
-            self._piece = piece[sent:]
-            self.tot_bytes_sent = begun + sent
-            if corked:
-                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
-        self._moved(sent)
-
     def _send_listing(self) -> None:
         if not self._piece:
             data = b""
@@ -319,10 +222,6 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
         else:
             upload.ask(self._provided)
 
-    def _received(self, count: int) -> None:
-        self.tot_bytes_received += count
-        self._moved(count)
-
     def _take_in(self, upload: Upload, data: memoryview | bytes) -> None:
         if self._ascii:
             upload.write_text(bytes(data))
@@ -344,29 +243,6 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
         if not inflating.complete and self.tot_bytes_received:
             raise Undecodable("it ends early")
         return True
-
-    def _receive(self, buffer: memoryview) -> tuple[int, bool]:
-        """Fill the buffer as far as possible without waiting; answers how far, and whether that was the end."""
-        if not self.secured:
-            try:
-                count = self.socket.recv_into(buffer)
-            except BlockingIOError:
-                return 0, False
-            return count, count == 0
-        filled = 0
-        while filled < len(buffer):  # a TLS record is 16 KiB at most
-            try:
-                count = self.socket.recv_into(buffer[filled:])
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                break
-            except ssl.SSLEOFError as problem:
-                if self.cmd_channel.server.settings.tls.strict_end or not is_plain_end(problem):
-                    raise
-                count = 0
-            if not count:
-                return filled, True
-            filled += count
-        return filled, False
 
     # the end
 
@@ -441,33 +317,3 @@ class DataChannel(Secured, DTPHandler):  # type: ignore[misc]
         session = self.cmd_channel
         super(Secured, self).close()
         session.resume()
-
-    def _drop_socket(self) -> None:
-        """Close the connection and forget its number."""
-        if self._fileno is None:
-            return
-        self.del_channel()
-        self._fileno = None
-        if self._resting is not None:
-            self._resting.cancel()
-        if self.secured:
-            farewell(self.socket)
-        with contextlib.suppress(OSError):
-            if self._broken:
-                self.socket.close()
-            else:
-                close_gently(self.socket)
-
-
-def close_gently(sock: socket.socket) -> None:
-    """Close a socket so that what was sent arrives: unread bytes would make the kernel send a reset."""
-    try:
-        sock.shutdown(socket.SHUT_WR)
-        for _ in range(4):
-            if not sock.recv(PIECE):
-                break
-    except OSError as problem:
-        if problem.errno not in (errno.EAGAIN, errno.ENOTCONN) and not isinstance(problem, ssl.SSLError):
-            raise
-    finally:
-        sock.close()

@@ -11,6 +11,7 @@ import pytest
 from ftp_frontend.auth import SingleUser
 from ftp_frontend.command import OPTIONS, ftp_settings
 from ftp_frontend.settings import FtpSettings, TlsMode
+from mountcore.commands.arguments import Parser, given
 from mountcore.errors import Refused
 from mountcore.options import parse_values
 from mountcore.remotes.memory import Memory
@@ -125,3 +126,19 @@ def test_read_only() -> None:
             with pytest.raises(ftplib.error_perm, match="550"):
                 ftp.sendcmd(command)
         assert dict(ftp.mlsd("", ["perm"])) == {}
+
+
+def test_several_addresses_may_be_given_one_by_one() -> None:
+    parser = Parser("serve ftp", "")
+    parser.add_table("FTP", OPTIONS)
+    words = ["--addr", "127.0.0.1:0", "--addr", "[::1]:0"]
+    words += ["--public-ip", "10.0.0.0/8=10.0.0.1", "--public-ip", "192.0.2.1"]
+    values = parse_values(OPTIONS, given(parser.parse_args(words), OPTIONS))
+    assert values["addr"] == (("127.0.0.1", 0), ("::1", 0))
+    assert [public.address for public in values["public-ip"]] == ["10.0.0.1", "192.0.2.1"]
+    with serving(lambda: Memory(""), ftp_texts={"addr": "127.0.0.1:0,[::1]:0"}) as served:
+        assert {host for host, _ in served.addresses} == {"127.0.0.1", "::1"}
+        for host, port in served.addresses:
+            with ftplib.FTP(timeout=20) as ftp:
+                ftp.connect(host, port)
+                assert ftp.login(served.user, served.password).startswith("230")

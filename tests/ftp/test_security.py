@@ -318,7 +318,7 @@ def test_symbolic_links_do_not_lead_outside(tmp_path: Path) -> None:
         "dir/back": "../dir/file", "sneaky": "dir/../../secret", "nowhere": "missing",
     }.items():  # fmt: skip
         os.symlink(target, root / name)
-    with serving(lambda: open_local({}, str(root))) as served, served.connect() as ftp:
+    with serving(lambda: open_local({}, str(root)), {"vfs-write-back": "0s"}) as served, served.connect() as ftp:
         assert fetch(ftp, "good") == fetch(ftp, "dir/back") == fetch(ftp, "gooddir/file") == b"inside"
         for name in ("up", "absolute", "loop", "sneaky", "nowhere"):
             with pytest.raises(ftplib.error_perm, match="550"):
@@ -337,4 +337,19 @@ def test_symbolic_links_do_not_lead_outside(tmp_path: Path) -> None:
             with pytest.raises(ftplib.error_perm, match="550"):
                 ftp.sendcmd(f"SITE SYMLINK {target} bad")
         ftp.sendcmd("SITE CHMOD 600 dir/file")
-        assert (root / "dir" / "file").stat().st_mode & 0o777 == 0o600
+        # what was stored just now is first uploaded
+        eventually(lambda: (root / "dir" / "file").stat().st_mode & 0o777 == 0o600)
+        assert (root / "dir" / "file").read_text() == "through the link"
+
+
+def test_line_breaks_in_names_of_the_storage_end_no_line_of_a_listing(tmp_path: Path) -> None:
+    for name in ("a\r\n-rwxr-xr-x 1 root root 1 Jan 1 00:00 forged", "b\nforged", "c\rforged"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "d\nforged").mkdir()
+    with serving(lambda: open_local({}, str(tmp_path))) as served, served.connect() as ftp:
+        for command in ("LIST", "NLST", "MLSD"):
+            lines: list[str] = []
+            ftp.retrlines(command, lines.append)
+            assert len(lines) == 4, (command, lines)
+            assert not [line for line in lines if line.startswith(("forged", "-rwxr-xr-x 1 root"))]
+        assert len(ftp.sendcmd("STAT /").splitlines()) == 6
