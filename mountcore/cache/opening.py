@@ -52,10 +52,10 @@ def open_store(cache_dir: Path, identity: str) -> Store:
     """
     directory = store_directory(cache_dir, identity)
     _prepare(cache_dir, directory)
-    lock = _take_lock(directory)
+    lock, left = _take_lock(directory)
     try:
         try:
-            return _open(directory, identity, lock)
+            return _open(directory, identity, lock, left)
         except (sqlite3.DatabaseError, StorageError, _Damage) as problem:
             if isinstance(problem, sqlite3.DatabaseError) and not is_damage(problem):
                 raise Refused(f"the cache index in {directory} cannot be opened: {problem}") from problem
@@ -63,7 +63,7 @@ def open_store(cache_dir: Path, identity: str) -> Store:
                 raise
             aside = _set_aside(directory)
             log.warning("the cache index was damaged (%s); everything it described is kept in %s", problem, aside)
-            return _open(directory, identity, lock)
+            return _open(directory, identity, lock, left)
     except BaseException:
         os.close(lock)
         raise
@@ -73,11 +73,11 @@ class _Damage(Exception):
     """The index cannot be used."""
 
 
-def _open(directory: Path, identity: str, lock: int) -> Store:
+def _open(directory: Path, identity: str, lock: int, left: str) -> Store:
     index = _open_index(directory, identity)
     try:
         store = Store(directory, index, lock)
-        _recover(store)
+        _recover(store, left)
     except BaseException:
         with contextlib.suppress(sqlite3.Error, OSError):
             index.close()
@@ -109,20 +109,27 @@ def _prepare(cache_dir: Path, directory: Path) -> None:
         raise Refused(f"cache directory {directory} cannot be used: {problem.strerror}; {hint}") from problem
 
 
-def _take_lock(directory: Path) -> int:
+def _take_lock(directory: Path) -> tuple[int, str]:
+    """The lock, and the boot id under which a former process left it behind, "" if that ended well."""
     lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        owner = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+        owner = _words_in(lock)[0]
         os.close(lock)
         raise Refused(
             f"cache directory {directory} is in use by process {owner};"
             " stop that process, serve both from one with 'portside gateway', or choose another --cache-dir"
         ) from None
+    left = _words_in(lock)[1]
     os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock
+    os.pwrite(lock, f"{os.getpid()} {boot_id()}\n".encode(), 0)
+    return lock, left
+
+
+def _words_in(lock: int) -> tuple[str, str]:
+    owner, _, boot = os.pread(lock, 100, 0).decode(errors="replace").strip().partition(" ")
+    return owner or "unknown", boot
 
 
 def _open_index(directory: Path, identity: str) -> Index:
@@ -131,8 +138,11 @@ def _open_index(directory: Path, identity: str) -> Index:
         raise _Damage("the last run found that it is")
     index = Index(path)
     try:
-        if index.fact("identity") not in (None, identity):
-            raise _Damage(f"it belongs to {index.fact('identity')}")
+        known = index.fact("identity")
+        if known not in (None, identity):
+            raise _Damage(f"it belongs to {known}")
+        if known is None and next((directory / "data").glob("*/*"), None) is not None:
+            raise _Damage("it is empty, and there are cached files")
         index.set_fact("identity", identity)
     except BaseException:
         with contextlib.suppress(sqlite3.Error, OSError):
@@ -155,9 +165,10 @@ def _set_aside(directory: Path) -> Path:
     return aside
 
 
-def _recover(store: Store) -> None:
+def _recover(store: Store, left: str) -> None:
+    """``left``: see `_take_lock`; the index says the same, unless it has lost what was written last."""
     index = store.index
-    before, now = index.fact("running"), boot_id()
+    before, now = index.fact("running") or left or None, boot_id()
     store.unclean_stop = before is not None
     store.power_lost = before is not None and before != now
     index.set_fact("running", now)

@@ -636,6 +636,7 @@ class Store:
             self.empty_trash()
             self.index.set_fact("held", str(self.held))
             self.index.set_fact("running", None)
+            os.ftruncate(self._lock, 0)
         except OSError as problem:
             log.warning("the cache index could not be brought up to date, the next start will look: %s", problem)
         finally:

@@ -173,3 +173,22 @@ async def test_every_way_to_change_a_row_keeps_its_checksum(tmp_path: Path) -> N
     assert not (store.directory / "lost+found").exists()
     store.close()
     await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("how", ["emptied", "deleted", "as it was made"])
+async def test_an_index_that_has_forgotten_everything_deletes_nothing(tmp_path: Path, how: str) -> None:
+    """What new files would be called is what the old ones, which it knows nothing of, are called."""
+    remote = memory()
+    directory = await prepare(remote, tmp_path)
+    for path in directory.glob("index.sqlite*"):
+        path.unlink()
+    match how:
+        case "emptied":
+            (directory / "index.sqlite").touch()
+        case "as it was made":
+            Index(directory / "index.sqlite").close()
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await live.write_file(vfs, "new", b"new" * 10_000)
+        assert await live.read_file(vfs, "clean") == CLEAN
+        assert await vfs.drain() == ()
+    assert DIRTY in kept_aside(directory)
