@@ -18,7 +18,7 @@ from mountcore.vfs import Node
 from . import kernel as k
 from .operations import Opened, Operations
 from .passthrough import Passthrough
-from .session import SessionSettings
+from .session import TOGETHER, SessionSettings
 from .trace import said, said_at_once
 
 Reply = tuple[bytes, ...]
@@ -205,7 +205,18 @@ class Requests:
         agreed = offered & wanted
         return (
             k.INIT_OUT.pack(
-                7, k.MINOR, ahead, agreed & 0xFFFFFFFF, 64, 48, k.MAX_WRITE, 1, k.MAX_PAGES, 0, agreed >> 32, depth
+                7,
+                k.MINOR,
+                ahead,
+                agreed & 0xFFFFFFFF,
+                TOGETHER,
+                TOGETHER,
+                k.MAX_WRITE,
+                1,
+                k.MAX_PAGES,
+                0,
+                agreed >> 32,
+                depth,
             ),
         )
 

@@ -7,6 +7,10 @@ from typing import Protocol
 
 from .invalidation import Notifier
 
+TOGETHER = 1024
+"""Reads ahead and writes behind that the kernel lets wait at once. The read of a page counts as one of them, and what
+is over waits for its turn whatever file it is of: with the kernel's 12, a dozen stuck files would stop all others."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:

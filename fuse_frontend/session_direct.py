@@ -40,7 +40,7 @@ again within that time, and waking up takes longer. Measured with open-read-clos
 become 20,000, for the same processor time."""
 SPARES = 4
 """Tasks that are kept for the next request that waits."""
-TASKS = 256
+TASKS = 1024
 """Requests that wait at once, unless the settings say."""
 PATIENCE = 0.2
 """Seconds after which the kernel's wish to interrupt a request is looked at again."""

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, final
 
 import pyfuse3
@@ -24,7 +25,7 @@ from mountcore.vfs import Node
 
 from .mountpoint import mounted_at
 from .operations import Operations
-from .session import SessionSettings
+from .session import TOGETHER, SessionSettings
 from .trace import said
 
 log = logging.getLogger(__name__)
@@ -37,8 +38,8 @@ FAST_WAIT_VERSIONS = ("3.4.", "3.5.")
 SPIN = 30_000 if len(os.sched_getaffinity(0)) > 1 else 0
 """Nanoseconds for which the next request is looked for before sleeping; see the direct session."""
 
-TASKS = 32
-"""Requests that wait at once, unless the settings say; each has a buffer of 1 MiB."""
+TASKS = 256
+"""Requests that wait at once, unless the settings say; each has a buffer of 1 MiB, of which what was used is memory."""
 
 _REQUESTS = (
     "lookup", "forget", "getattr", "setattr", "readlink", "mknod", "mkdir", "unlink", "rmdir", "rename", "symlink",
@@ -333,9 +334,19 @@ class Pyfuse3Session:
         self._settings = settings
         self._closed = False
         self._mounted = mounted_at(settings.mountpoint)
+        self._let_wait()
         descriptors = [fd for fd in _fuse_descriptors() if fd not in before]
         if pyfuse3.__version__.startswith(FAST_WAIT_VERSIONS) and len(descriptors) == 1:
             setattr(pyfuse3, "_wait_fuse_readable", _fast_wait(descriptors[0]))  # noqa: B010 - not in its stubs
+
+    def _let_wait(self) -> None:
+        """libfuse leaves the kernel's 12 as they are; root can tell it otherwise, where fusectl is mounted."""
+        number = self._mounted.device.partition(":")[2] if self._mounted is not None else ""
+        for knob in ("max_background", "congestion_threshold"):
+            try:
+                Path(f"/sys/fs/fuse/connections/{number}/{knob}").write_text(str(TOGETHER))
+            except OSError as problem:
+                log.debug("%s stays as it is: %s", knob, problem)
 
     async def run(self) -> None:
         await pyfuse3.main(max_tasks=self._settings.tasks or TASKS)

@@ -36,7 +36,7 @@ def _timeout(text: str) -> float | None:
 
 def _tasks(text: str) -> int | None:
     """``auto`` is None: what suits the session."""
-    return None if text.strip().lower() == "auto" else integer(1, 1024)(text)
+    return None if text.strip().lower() == "auto" else integer(1, 65535)(text)
 
 
 def _flags(text: str) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ OPTIONS: tuple[Option, ...] = (
            _session, "WHICH"),
     Option("passthrough", "auto", "Files that are whole in the cache are read and written at the disk's own speed, past"
            " portside: auto: as root on Linux 6.9, not with --fuse-session pyfuse3; off", _passthrough, "WHICH"),
-    Option("fuse-tasks", "auto", "Requests that wait at once; auto: 256, with pyfuse3, where each may hold 1 MiB, 32",
+    Option("fuse-tasks", "auto", "Requests that wait at once; auto: 1024, with pyfuse3, where each may hold 1 MiB, 256",
            _tasks, "N"),
     *IGNORED,
 )  # fmt: skip

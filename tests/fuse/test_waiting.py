@@ -129,3 +129,43 @@ def test_a_mount_ends_while_a_read_is_stuck(slow: tuple[Mount, Slow]) -> None:
         assert mount.ended.wait(40)
         with pytest.raises(OSError):  # noqa: PT011 - aborted, interrupted or not connected
             reader.result(10)
+
+
+def test_fifty_stuck_files_delay_nobody_else(tmp_path: Path, session: str) -> None:
+    """More than the kernel lets wait on its own account: 12 reads of pages."""
+    remote, stuck, count = Slow(), trio.Event(), 50
+
+    async def fill() -> None:
+        for number in range(count):
+            await remote.inner.put(f"stuck{number}", Bytes(b"x" * 100_000), expect=ANYTHING, mtime_ns=None)
+        await remote.inner.put("free", Bytes(b"free" * 10_000), expect=ANYTHING, mtime_ns=None)
+
+    trio.run(fill)
+    for number in range(count):
+        remote.stuck[f"stuck{number}"] = stuck
+    settings = VfsSettings(cache=CacheSettings(directory=tmp_path / "cache"), read=ReadSettings(timeout=60))
+    with (
+        mounted(remote, tmp_path, settings, spoken(session)) as mount,  # type: ignore[arg-type]
+        ThreadPoolExecutor(count) as pool,
+    ):
+        try:
+            readers = [pool.submit((mount.path / f"stuck{number}").read_bytes) for number in range(count)]
+            until(lambda: len(remote.reading) >= count)
+            with ThreadPoolExecutor(1) as another:
+                assert another.submit(busy, mount.path).result(20) == count + 2
+            assert not any(reader.done() for reader in readers)
+            mount.core.token.run_sync_soon(stuck.set)
+            assert {reader.result(30) for reader in readers} == {b"x" * 100_000}
+        finally:
+            mount.core.token.run_sync_soon(stuck.set)
+
+
+def busy(place: Path) -> int:
+    """What another program does meanwhile; answers how many names there are."""
+    with (place / "free").open("rb") as file:
+        assert file.read() == b"free" * 10_000
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert file.seek(0) == 0
+        assert file.read() == b"free" * 10_000
+    (place / "new").write_bytes(b"written meanwhile" * 10_000)
+    return len(os.listdir(place))
