@@ -16,6 +16,7 @@ from model.storage import Content, content_of_folder, content_of_remote
 from mountcore.remotes.memory import Memory
 from mountcore.remotes.registry import open_remote
 from mountcore.settings import CacheSettings, VfsSettings
+from tests.servers.objects import moto_s3
 
 from .doors import Ability, Door, FtpDoor, MountDoor, VfsDoor, forget_everything, walk
 
@@ -76,6 +77,30 @@ def _mount(stack: ExitStack, place: Path, session: str) -> Door:
     )
 
 
+def mount_over_s3(stack: ExitStack, place: Path) -> Door:
+    """A bucket that marks its directories; what is stored is read by another remote, which knows nothing."""
+    need_fuse()
+    server = stack.enter_context(moto_s3())
+    options, bucket = server.options | {"directory_markers": "true"}, server.bucket()
+    settings = VfsSettings(cache=CacheSettings(directory=place / "cache", write_back=0.05))
+    mount = stack.enter_context(mounted(open_remote("s3", options, bucket), place, settings, spoken("direct")))
+
+    async def stored(base: str) -> Content:
+        other = open_remote("s3", options, f"{bucket}/{base}")
+        try:
+            return await content_of_remote(other)
+        finally:
+            await other.aclose()
+
+    def drain() -> None:
+        left = mount.run(mount.vfs.drain)
+        assert not left, f"not uploaded: {left}"
+
+    return MountDoor(
+        str(mount.path), lambda base: mount.run(stored, base), drain, lambda: mount.run(forget_everything, mount.vfs)
+    )
+
+
 def ftp_over_a_folder(stack: ExitStack, place: Path) -> Door:
     """The server writes through the same core; uploads follow shortly after."""
     (place / "store").mkdir()
@@ -103,6 +128,8 @@ DOORS: dict[str, tuple[frozenset[Ability], Callable[[ExitStack, Path], Door]]] =
     "vfs-folder": (VfsDoor.lacks, vfs_over_a_folder),
     "fuse-folder": (MountDoor.lacks, mount_over_a_folder),
     "passthrough-folder": (MountDoor.lacks, passthrough_over_a_folder),
+    # moto's addresses end at a line break; S3 keys are UTF-8
+    "fuse-s3": (MountDoor.lacks | {Ability.LINE_BREAKS, Ability.RAW_NAMES}, mount_over_s3),
     "ftp-folder": (FtpDoor.lacks, ftp_over_a_folder),
 }
 
@@ -118,6 +145,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("door_name", list(DOORS), scope="session")
 
 
+SAMPLED = ("fuse-s3",)
+"""Doors behind which every step is a request: one example of each test, unless ``--all-examples`` is given."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option is known only where this folder is named on the command line."""
+    parser.addoption("--all-examples", action="store_true", help="every example through the slow doors too")
+
+
+def _is_left_out(item: pytest.Item, seen: set[object]) -> bool:
+    """Whether another example of the same test is run through this door already."""
+    name = getattr(item, "callspec", None) and item.callspec.params.get("door_name")  # type: ignore[attr-defined]
+    if name not in SAMPLED or item.config.getoption("--all-examples", False):
+        return False
+    test = (name, getattr(item, "originalname", item.name))
+    if test in seen:
+        return True
+    seen.add(test)
+    return False
+
+
 LEFT_OUT = pytest.StashKey[dict[str, dict[Ability, list[str]]]]()
 
 
@@ -125,6 +173,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Deselect what a door cannot express, and remember why."""
     left_out: dict[str, dict[Ability, list[str]]] = defaultdict(lambda: defaultdict(list))
     gone: list[pytest.Item] = []
+    seen: set[object] = set()
     for item in items:
         name = getattr(item, "callspec", None) and item.callspec.params.get("door_name")  # type: ignore[attr-defined]
         needs = {ability for mark in item.iter_markers("needs") for ability in mark.args}
@@ -132,6 +181,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             gone.append(item)
             for ability in missing:
                 left_out[name][ability].append(item.name)
+        elif _is_left_out(item, seen):
+            gone.append(item)
     if gone:
         items[:] = [item for item in items if item not in gone]
         config.hook.pytest_deselected(items=gone)

@@ -29,6 +29,8 @@ class ObjectServer:
     kind: str
     options: dict[str, str]
     url: str
+    files: Path = Path("/nowhere")
+    """The folder that holds the buckets, where there is one."""
 
     def bucket(self) -> str:
         """A new bucket's name."""
@@ -71,7 +73,7 @@ def rclone_s3() -> Iterator[ObjectServer]:
         server.start()
         try:
             url = f"http://127.0.0.1:{port}"
-            yield ObjectServer("rclone-s3", "s3", _s3_options(url) | {"provider": "Rclone"}, url)
+            yield ObjectServer("rclone-s3", "s3", _s3_options(url) | {"provider": "Rclone"}, url, folder / "files")
         finally:
             server.stop()
 

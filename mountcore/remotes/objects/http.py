@@ -25,7 +25,7 @@ import trio
 from ...errors import Corrupt, Denied, Refused, StorageError, TimedOut, Unreachable
 
 PIECE = 1 << 20
-_RECEIVE = 1 << 18
+_RECEIVE = 1 << 20
 IDLE = 20.0
 """Seconds after which an unused connection is not used again: servers drop them, some after 5, most after 60."""
 IDLE_CHANGE = 3.0

@@ -14,13 +14,10 @@ from __future__ import annotations
 import logging
 import mimetypes
 import time
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar, final
-
-import trio
 
 from ...errors import (
     Corrupt,
@@ -36,7 +33,6 @@ from ...errors import (
     TooLarge,
     Unsupported,
 )
-from ..partials import is_ours
 from ..paths import basename, check_path, is_below, join, parent
 from ..protocol import (
     ABSENT,
@@ -52,15 +48,13 @@ from ..protocol import (
     Usage,
     Version,
 )
+from .moving import move_all
+from .shown import REMEMBERED, Recent, Shown, levels
 from .store import MTIME, NOTHING, Condition, Found, Key, Page, Store
-from .times import SECOND, read, written
+from .times import SECOND, written
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-AT_ONCE = 32
-"""Requests at once for the metadata of what was listed, and for the files of a directory that is renamed."""
-REMEMBERED = 100_000
-"""Directories known to exist, and times by version."""
 UNENDING = 1 << 53
 MARKER_TYPE = "application/x-directory"
 
@@ -75,9 +69,9 @@ class Objects(Remote):
         check_path(self._root)
         self._markers = markers and store.facts.markers
         self._server_times = server_times
+        self._shown = Shown(store, server_times=server_times)
         self._made: set[str] = set()
-        self._known = _Recent[str, None](REMEMBERED)
-        self._times = _Recent[tuple[Key, str, int | None], int | None](REMEMBERED)
+        self._known = Recent[str, None](REMEMBERED)
 
     def __repr__(self) -> str:
         return f"<Objects {self.identity}>"
@@ -120,7 +114,7 @@ class Objects(Remote):
         while True:
             page = await self._page(directory, prefix, delimited=True, more=more)
             exists = exists or bool(page.objects or page.prefixes)
-            for entry in await self._entries(prefix, page, names):
+            for entry in await self._shown.entries(prefix, page, names):
                 yield entry
             if not (more := page.more):
                 break
@@ -150,7 +144,7 @@ class Objects(Remote):
                 raise NotDirectory(path, "the root is a file; use the directory that it is in")
             return Entry(name, Kind.DIRECTORY)
         try:
-            return self._entry(name, at, await self._head(path))
+            return self._shown.entry(name, at, await self._head(path))
         except NotFound:
             if not await self._is_directory(path):
                 raise
@@ -167,14 +161,14 @@ class Objects(Remote):
                 self._known[directory] = None
             elif not seen - {""} and not page.more:
                 await self._need_directory(directory)
-            for inner, entry in self._tree(prefix, seen, await self._dated(prefix.bucket, found)):
+            for inner, entry in self._shown.tree(prefix, seen, await self._shown.dated(prefix.bucket, found)):
                 yield join(directory, inner) if inner else directory, entry
             if not (more := page.more):
                 break
         for path in sorted(self._made):
             inner = path[len(directory) + 1 :] if directory else path
             if path != directory and is_below(path, directory) and inner not in seen:
-                for above in _levels(inner):
+                for above in levels(inner):
                     if above not in seen:
                         seen.add(above)
                         up = parent(above)
@@ -199,7 +193,7 @@ class Objects(Remote):
             await self._not_there(path, IsDirectory)
             raise
         try:
-            if version is not None and not tag and not self._version(at, found).matches(version):
+            if version is not None and not tag and not self._shown.version(at, found).matches(version):
                 raise Stale(path, "the file has changed")
             yield self._told(path, pieces)
         finally:
@@ -248,8 +242,8 @@ class Objects(Remote):
             raise Corrupt(path, f"{found.size} bytes are stored of {source.size}")
         self._is_there(parent(path))
         if self._server_times or not found.tag:
-            return self._entry(basename(path), at, await self._head(path))
-        return self._entry(basename(path), at, replace(found, metadata=metadata))
+            return self._shown.entry(basename(path), at, await self._head(path))
+        return self._shown.entry(basename(path), at, replace(found, metadata=metadata))
 
     async def copy(self, source: str, target: str, *, expect: Expect) -> Entry:
         found = await self._file_head(source)
@@ -264,7 +258,7 @@ class Objects(Remote):
             raise IsDirectory(target)
         tag = await self._ask(source, lambda: self._store.copy(self._at(source), at, found, None))
         self._is_there(parent(target))
-        return self._entry(basename(target), at, replace(found, tag=tag) if tag else await self._head(target))
+        return self._shown.entry(basename(target), at, replace(found, tag=tag) if tag else await self._head(target))
 
     async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
         if not self.caps.set_mtime:
@@ -273,7 +267,7 @@ class Objects(Remote):
         metadata = dict(found.metadata or NOTHING) | {MTIME: written(mtime_ns, self._store.facts.time_form)}
         tag = await self._ask(path, lambda: self._store.copy(at, at, found, metadata))
         changed = replace(found, tag=tag, metadata=metadata) if tag else await self._head(path)
-        return self._entry(basename(path), at, changed)
+        return self._shown.entry(basename(path), at, changed)
 
     async def remove(self, path: str) -> None:
         at = self._file(path)
@@ -351,31 +345,8 @@ class Objects(Remote):
             raise NotDirectory(target)
         if await self._is_directory(target):
             await self.rmdir(target)
-        old, new = _prefix(self._at(source)), _prefix(self._at(target))
-        found: list[Found] = []
-        more = ""
-        while True:
-            page = await self._page(source, old, delimited=False, more=more)
-            found += page.objects
-            if not (more := page.more):
-                break
-        copied: list[Key] = []
-
-        async def copy(one: Found) -> None:
-            at = Key(new.bucket, new.key + one.key[len(old.key) :])
-            await self._ask(source, lambda: self._store.copy(Key(old.bucket, one.key), at, one, None))
-            copied.append(at)
-
-        async def delete(at: Key) -> None:
-            await self._ask(source, lambda: self._store.delete(at))
-
-        try:
-            await _each(copy, found)
-        except BaseException:
-            with trio.move_on_after(60, shield=True):
-                await _each(delete, copied)
-            raise
-        await _each(delete, [Key(old.bucket, one.key) for one in found])
+        with _about(source):
+            found = await move_all(self._store, _prefix(self._at(source)), _prefix(self._at(target)))
         for path in [path for path in self._made if is_below(path, source)]:
             self._forget(path)
             self._made.add(target + path[len(source) :])
@@ -459,7 +430,7 @@ class Objects(Remote):
             found = await self._head(path)
         except NotFound:
             raise Stale(path, "the file is gone") from None
-        if not self._version(self._at(path), found).matches(expect):
+        if not self._shown.version(self._at(path), found).matches(expect):
             raise Stale(path, "the file has changed")
         return found.tag
 
@@ -481,85 +452,6 @@ class Objects(Remote):
     def _forget(self, path: str) -> None:
         self._made.discard(path)
         self._known.pop(path, None)
-
-    # entries
-
-    def _version(self, at: Key, found: Found) -> Version:
-        return self._entry("", at, found).version
-
-    def _entry(self, name: str, at: Key, found: Found) -> Entry:
-        kept = None
-        if not self._server_times:
-            if found.metadata is not None:
-                kept = read(found.metadata)
-                self._times[at, found.tag, found.modified_ns] = kept
-            else:
-                kept = self._times.get((at, found.tag, found.modified_ns))
-        if kept is not None:
-            return Entry(name, Kind.FILE, found.size, kept, 1, found.tag)
-        stored = found.modified_ns
-        return Entry(
-            name, Kind.FILE, found.size, None if stored is None else stored // SECOND * SECOND, SECOND, found.tag
-        )
-
-    async def _dated(self, bucket: str, found: Sequence[Found]) -> Sequence[tuple[Key, Found]]:
-        """Listed objects with their metadata, where it is wanted and not known; without those that are gone by now."""
-        keyed = [(Key(bucket, one.key), one) for one in found]
-        if self._server_times:
-            return keyed
-        done: dict[Key, Found | None] = {}
-
-        async def one(pair: tuple[Key, Found]) -> None:
-            at, listed = pair
-            try:
-                head = await self._store.head(at)
-            except NotFound:
-                done[at] = None
-            else:
-                self._times[at, listed.tag, listed.modified_ns] = read(head.metadata or NOTHING)
-                done[at] = head
-
-        await _each(one, [(at, f) for at, f in keyed if (at, f.tag, f.modified_ns) not in self._times])
-        return [(at, done.get(at, f) or f) for at, f in keyed if done.get(at, f) is not None]
-
-    async def _entries(self, prefix: Key, page: Page, names: set[str]) -> Sequence[Entry]:
-        """What a page says of one directory."""
-        wanted: list[Found] = []
-        found: list[Entry] = []
-        for listed in page.objects:
-            name = listed.key[len(prefix.key) :]
-            if listed.key != prefix.key and not is_ours(name) and _is_name(name, prefix):
-                wanted.append(listed)
-        for at, one in await self._dated(prefix.bucket, wanted):
-            name = one.key[len(prefix.key) :]
-            names.add(name)
-            found.append(self._entry(name, at, one))
-        for below in page.prefixes:
-            name = below[len(prefix.key) :].removesuffix("/")
-            if not _is_name(name, prefix):
-                continue
-            if name in names:
-                log.warning("%s is a file and has files below it, which cannot be shown", below[:-1])
-                continue
-            names.add(name)
-            found.append(Entry(name, Kind.DIRECTORY))
-        return found
-
-    def _tree(self, prefix: Key, seen: set[str], dated: Sequence[tuple[Key, Found]]) -> Sequence[tuple[str, Entry]]:
-        """(Path of its directory below ``prefix``, entry), with the directories above what was not ``seen`` yet."""
-        out: list[tuple[str, Entry]] = []
-        for at, one in dated:
-            inner = one.key[len(prefix.key) :]
-            path = inner.removesuffix("/")
-            if not all(_is_name(part, prefix) for part in path.split("/")) or is_ours(basename(path)):
-                continue
-            for above in _levels(path if inner.endswith("/") else parent(path)):
-                if above not in seen:
-                    seen.add(above)
-                    out.append((parent(above), Entry(basename(above), Kind.DIRECTORY)))
-            if not inner.endswith("/"):
-                out.append((parent(path), self._entry(basename(path), at, one)))
-        return out
 
     # asking
 
@@ -600,47 +492,6 @@ class _Empty:
         return b""
 
 
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-@final
-class _Recent(OrderedDict[K, V]):
-    """The last so many."""
-
-    def __init__(self, bound: int) -> None:
-        super().__init__()
-        self._bound = bound
-
-    def __setitem__(self, key: K, value: V) -> None:
-        super().__setitem__(key, value)
-        if len(self) > self._bound:
-            self.popitem(last=False)
-
-
-async def _each(do: Callable[[T], Awaitable[None]], what: Sequence[T]) -> None:
-    """Many at once; the first error ends the rest and is raised."""
-    if not what:
-        return
-    queue = iter(what)
-    failed: list[StorageError] = []
-
-    async def work(scope: trio.CancelScope) -> None:
-        for one in queue:
-            try:
-                await do(one)
-            except StorageError as problem:
-                failed.append(problem)
-                scope.cancel()
-                return
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(min(AT_ONCE, len(what))):
-            nursery.start_soon(work, nursery.cancel_scope)
-    if failed:
-        raise failed[0]
-
-
 async def _nothing() -> AsyncIterator[bytes]:
     return
     yield b""
@@ -649,16 +500,3 @@ async def _nothing() -> AsyncIterator[bytes]:
 def _prefix(at: Key) -> Key:
     """What the keys below a directory begin with."""
     return Key(at.bucket, at.key + "/" if at.key else "")
-
-
-def _levels(path: str) -> list[str]:
-    """A path's directories from the top, and itself."""
-    parts = path.split("/") if path else []
-    return ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
-
-
-def _is_name(name: str, prefix: Key) -> bool:
-    if name not in ("", ".", "..") and "\0" not in name and "/" not in name:
-        return True
-    log.warning("below %s/%s is a key that is no path (%r in it); it is not shown", prefix.bucket, prefix.key, name)
-    return False

@@ -69,6 +69,11 @@ class S3Options:
     http: HttpSettings = field(default_factory=HttpSettings)
 
     @property
+    def compares(self) -> bool:
+        """What is sent is compared with the etag afterwards; a signed payload the server compares itself."""
+        return self.checksum and not self.sign_payload
+
+    @property
     def identity(self) -> str:
         """Which store this is."""
         if self.amazon:

@@ -10,6 +10,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import quote
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
@@ -105,7 +106,14 @@ def _canonical_headers(headers: Mapping[str, str]) -> tuple[str, str]:
 
 def _signature(request: str, keys: Keys, scope: Scope) -> str:
     text = "\n".join(("AWS4-HMAC-SHA256", scope.stamp, str(scope), hashlib.sha256(request.encode()).hexdigest()))
-    key = f"AWS4{keys.secret_access_key}".encode()
-    for part in (scope.stamp[:8], scope.region, scope.service, "aws4_request"):
-        key = hmac.new(key, part.encode(), "sha256").digest()
+    key = _key(keys.secret_access_key, scope.stamp[:8], scope.region, scope.service)
     return hmac.new(key, text.encode(), "sha256").hexdigest()
+
+
+@lru_cache(maxsize=16)
+def _key(secret: str, day: str, region: str, service: str) -> bytes:
+    """The signing key of a day."""
+    key = f"AWS4{secret}".encode()
+    for part in (day, region, service, "aws4_request"):
+        key = hmac.new(key, part.encode(), "sha256").digest()
+    return key

@@ -62,7 +62,7 @@ class Uploads:
         headers = self._headers(metadata, content_type)
         if in_parts:
             return await self._in_parts(at, source, headers, condition)
-        body = Part(source, 0, source.size, checksum=self._options.checksum)
+        body = Part(source, 0, source.size, checksum=self._options.compares)
         if self.conditional:
             headers |= _conditions(condition)
         try:
@@ -131,7 +131,7 @@ class Uploads:
         return await self._head(at)  # some servers give it another etag than they answer here
 
     async def _part(self, at: Key, upload: str, number: int, source: Source, start: int, stop: int) -> str:
-        body = Part(source, start, stop, checksum=self._options.checksum)
+        body = Part(source, start, stop, checksum=self._options.compares)
         query = {"partNumber": str(number), "uploadId": upload}
         async with self._requests.ask("PUT", at, query, dict(self._options.encryption.customer), body) as answer:
             tag = answer.headers.get("etag", "").strip('"')
