@@ -19,6 +19,7 @@ from .certificate import Certificate, make_certificate
 from .install import PREFIX
 from .process import ServerProcess, find_program, free_port
 
+LOOPBACK = "127.0.0.1"
 USER = "harbour"
 ACCOUNT = "daemon"
 """Not nobody: it has no home, which vsftpd insists on."""
@@ -75,6 +76,15 @@ class _Place:
     port: int
     tls: Tls
     certificate: Certificate | None
+    host: str
+
+    @property
+    def v6(self) -> bool:
+        return ":" in self.host
+
+    @property
+    def bracketed(self) -> str:
+        return f"[{self.host}]" if self.v6 else self.host
 
     def write(self, name: str, lines: Iterable[str], mode: int = 0o600) -> Path:
         path = self.scratch / name
@@ -84,26 +94,25 @@ class _Place:
 
 
 @contextmanager
-def _place(tls: Tls) -> Iterator[_Place]:
+def _place(tls: Tls, host: str = LOOPBACK) -> Iterator[_Place]:
     scratch = Path(tempfile.mkdtemp(prefix="portside-server-"))
     try:
         scratch.chmod(0o755)
         root = scratch / "root"
         root.mkdir()
         certificate = make_certificate(scratch) if tls is not Tls.NONE else None
-        yield _Place(scratch, root, free_port(), tls, certificate)
+        yield _Place(scratch, root, free_port(host), tls, certificate, host)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager
 def _running(name: str, place: _Place, command: list[str]) -> Iterator[FtpServer]:
-    process = ServerProcess(command, place.port, place.scratch / "log", greets=place.tls is not Tls.IMPLICIT)
+    greets = place.tls is not Tls.IMPLICIT
+    process = ServerProcess(command, place.port, place.scratch / "log", greets=greets, host=place.host)
     process.start()
     try:
-        yield FtpServer(
-            name, "127.0.0.1", place.port, USER, PASSWORD, place.root, place.tls, place.certificate, process
-        )
+        yield FtpServer(name, place.host, place.port, USER, PASSWORD, place.root, place.tls, place.certificate, process)
     finally:
         process.stop()
 
@@ -127,11 +136,19 @@ def hashed_password() -> str:
 
 @contextmanager
 def pyftpdlib(
-    *, tls: Tls = Tls.NONE, without: Iterable[str] = (), masquerade: str | None = None, max_per_ip: int = 0
+    *,
+    tls: Tls = Tls.NONE,
+    without: Iterable[str] = (),
+    masquerade: str | None = None,
+    max_per_ip: int = 0,
+    host: str = LOOPBACK,
+    dos: bool = False,
 ) -> Iterator[FtpServer]:
-    """pyftpdlib in a process of its own, optionally without some commands."""
-    with _place(tls) as place:
+    """pyftpdlib in a process of its own, optionally without some commands, or with DOS listings."""
+    with _place(tls, host) as place:
         config = {
+            "host": host,
+            "dos": dos,
             "port": place.port,
             "root": str(place.root),
             "user": USER,
@@ -147,11 +164,13 @@ def pyftpdlib(
 
 
 @contextmanager
-def vsftpd(*, tls: Tls = Tls.NONE, config: Mapping[str, str] | None = None) -> Iterator[FtpServer]:
+def vsftpd(
+    *, tls: Tls = Tls.NONE, config: Mapping[str, str] | None = None, host: str = LOOPBACK
+) -> Iterator[FtpServer]:
     """vsftpd with one guest user. LIST only: no MLSD. It takes any password: what is in PAM to check one
     needs an account of the system, or breaks vsftpd (pam_exec takes its SIGCHLD)."""
     program = find_program("vsftpd")
-    with _place(tls) as place:
+    with _place(tls, host) as place:
         _unprivileged(place.root)
         pam = Path(f"/etc/pam.d/portside-test-{place.port}")
         pam.write_text(
@@ -160,8 +179,11 @@ def vsftpd(*, tls: Tls = Tls.NONE, config: Mapping[str, str] | None = None) -> I
         )
         (place.scratch / "empty").mkdir(mode=0o555)
         values = {
-            "listen": "YES",
-            "listen_address": "127.0.0.1",
+            **(
+                {"listen": "NO", "listen_ipv6": "YES", "listen_address6": host}
+                if place.v6
+                else {"listen": "YES", "listen_address": host}
+            ),
             "listen_port": str(place.port),
             "background": "NO",
             "anonymous_enable": "NO",
@@ -201,10 +223,12 @@ def vsftpd(*, tls: Tls = Tls.NONE, config: Mapping[str, str] | None = None) -> I
 
 
 @contextmanager
-def proftpd(*, tls: Tls = Tls.NONE, overwrite: bool = True, lines: Iterable[str] = ()) -> Iterator[FtpServer]:
+def proftpd(
+    *, tls: Tls = Tls.NONE, overwrite: bool = True, lines: Iterable[str] = (), host: str = LOOPBACK
+) -> Iterator[FtpServer]:
     """proftpd; without ``overwrite`` it refuses every STOR and RNTO over an existing file."""
     program = find_program("proftpd")
-    with _place(tls) as place:
+    with _place(tls, host) as place:
         account = _unprivileged(place.root)
         users = place.write(
             "users", [f"{USER}:{hashed_password()}:{account.pw_uid}:{account.pw_gid}::{place.root}:/bin/sh"]
@@ -214,10 +238,10 @@ def proftpd(*, tls: Tls = Tls.NONE, overwrite: bool = True, lines: Iterable[str]
             f"ModulePath {modules}",
             'ServerName "test"',
             "ServerType standalone",
-            "DefaultAddress 127.0.0.1",
+            f"DefaultAddress {host}",
             f"Port {place.port}",
             "SocketBindTight on",
-            "UseIPv6 off",
+            f"UseIPv6 {'on' if place.v6 else 'off'}",
             "UseReverseDNS off",
             "DelayEngine off",
             "WtmpLog off",
@@ -255,32 +279,35 @@ def proftpd(*, tls: Tls = Tls.NONE, overwrite: bool = True, lines: Iterable[str]
 
 
 @contextmanager
-def pure_ftpd(*, tls: Tls = Tls.NONE, arguments: Iterable[str] = ()) -> Iterator[FtpServer]:
+def pure_ftpd(*, tls: Tls = Tls.NONE, arguments: Iterable[str] = (), host: str = LOOPBACK) -> Iterator[FtpServer]:
     """pure-ftpd with one virtual user (PureDB)."""
     program, manager = find_program("pure-ftpd"), find_program("pure-pw")
-    with _place(tls) as place:
+    with _place(tls, host) as place:
         account = _unprivileged(place.root)
         users, database = place.scratch / "users", place.scratch / "users.pdb"
         # written by hand: pure-pw would hash the password in a way that takes a second at every login
         user = f"{USER}:{hashed_password()}:{account.pw_uid}:{account.pw_gid}::{place.root}/./::::::::::::"
         place.write("users", [user])
         subprocess.run([manager, "mkdb", str(database), "-f", str(users)], check=True, capture_output=True)
-        command = [program, "-S", f"127.0.0.1,{place.port}", "-l", f"puredb:{database}", "-A", "-H", "-E", "-u", "1"]
+        command = [program, "-S", f"{host},{place.port}", "-l", f"puredb:{database}", "-A", "-H", "-E", "-u", "1"]
         if place.certificate is not None:
-            command += ["-Y", "2" if tls is Tls.EXPLICIT else "3", "-2", str(place.certificate.combined)]
+            if tls is Tls.IMPLICIT:
+                raise ValueError("pure-ftpd has no implicit TLS")
+            command += ["-Y", "2", "-2", str(place.certificate.combined)]
         with _running("pure-ftpd", place, [*command, *arguments]) as server:
             yield server
 
 
 @contextmanager
-def rclone(*, tls: Tls = Tls.NONE, arguments: Iterable[str] = ()) -> Iterator[FtpServer]:
+def rclone(*, tls: Tls = Tls.NONE, arguments: Iterable[str] = (), host: str = LOOPBACK) -> Iterator[FtpServer]:
     """``rclone serve ftp`` of a local folder. TLS is implicit only; there is no way to set times."""
     program = find_program("rclone")
-    with _place(tls) as place:
+    with _place(tls, host) as place:
         config = place.write("rclone.conf", ())
         command = [
             program, "serve", "ftp", str(place.root), "--config", str(config), "--cache-dir", str(place.scratch / "c"),
-            "--addr", f"127.0.0.1:{place.port}", "--user", USER, "--pass", PASSWORD, "--vfs-cache-mode", "writes",
+            "--addr", f"{place.bracketed}:{place.port}",
+            "--user", USER, "--pass", PASSWORD, "--vfs-cache-mode", "writes",
             "--vfs-write-back", "0", "--dir-cache-time", "1ms",
         ]  # fmt: skip
         if place.certificate is not None:

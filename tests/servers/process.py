@@ -36,7 +36,7 @@ def find_program(name: str) -> str:
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nobody listens on."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
@@ -44,11 +44,21 @@ def free_port(host: str = "127.0.0.1") -> int:
 class ServerProcess:
     """A server that listens on a port. ``command`` runs in the foreground and is killed at the end."""
 
-    def __init__(self, command: list[str], port: int, log: Path, *, greets: bool, greeting: bytes = b"220") -> None:
+    def __init__(
+        self,
+        command: list[str],
+        port: int,
+        log: Path,
+        *,
+        greets: bool,
+        greeting: bytes = b"220",
+        host: str = "127.0.0.1",
+    ) -> None:
         self._command = command
         self._port = port
         self._log = log
         self._greets = greets
+        self._host = host
         self._greeting = greeting
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -91,7 +101,7 @@ class ServerProcess:
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self._port), 5) as probe:
+            with socket.create_connection((self._host, self._port), 5) as probe:
                 if not self._greets:
                     return True
                 probe.settimeout(5)

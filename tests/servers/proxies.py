@@ -77,6 +77,8 @@ class Relay:
 
     def __init__(self) -> None:
         self.sent = 0
+        self.cuts = 0
+        """How often something was cut."""
         self._streams: set[trio.SocketStream] = set()
 
     async def start(self, nursery: trio.Nursery) -> int:
@@ -87,6 +89,7 @@ class Relay:
 
     def cut(self) -> None:
         """Break every connection, on both sides."""
+        self.cuts += bool(self._streams)
         for stream in self._streams:
             stream.socket.close()
         self._streams.clear()
@@ -99,7 +102,11 @@ class Relay:
         await _exactly(stream, 4)
         host = await _exactly(stream, (await _exactly(stream, 1))[0])
         port = int.from_bytes(await _exactly(stream, 2), "big")
-        target = await trio.open_tcp_stream(host.decode(), port)
+        try:
+            target = await trio.open_tcp_stream(host.decode(), port)
+        except OSError:
+            await stream.send_all(b"\x05\x05\x00\x01" + bytes(6))
+            return
         await stream.send_all(b"\x05\x00\x00\x01" + bytes(6))
         self._streams |= {stream, target}
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from pyftpdlib.authorizers import DummyAuthorizer
@@ -20,6 +23,16 @@ class _Filesystem(AbstractedFS):  # type: ignore[misc]
         self.cwd = self.fs2ftp(path)
 
 
+class _Dos(_Filesystem):
+    def format_list(self, basedir: str, listing: list[str], ignore_err: bool = True) -> Iterator[bytes]:
+        """As IIS does, in local time."""
+        for name in listing:
+            found = os.stat(os.path.join(basedir, name))
+            when = time.strftime("%m-%d-%y  %I:%M%p", time.localtime(found.st_mtime))
+            kind = "      <DIR>         " if stat.S_ISDIR(found.st_mode) else f"{found.st_size:20}"
+            yield f"{when} {kind} {name}\r\n".encode("utf-8", "surrogateescape")
+
+
 def main(config: dict[str, Any]) -> None:
     """Serve until killed. ``without`` lists commands that the server shall not know."""
     authorizer = DummyAuthorizer()
@@ -27,7 +40,7 @@ def main(config: dict[str, Any]) -> None:
     base = TLS_FTPHandler if config.get("certificate") else FTPHandler
     handler = type("Handler", (base,), {})
     handler.authorizer = authorizer
-    handler.abstracted_fs = _Filesystem
+    handler.abstracted_fs = _Dos if config.get("dos") else _Filesystem
     handler.timeout = 600
     handler.use_sendfile = False
     if config.get("certificate"):

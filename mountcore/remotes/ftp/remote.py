@@ -30,7 +30,7 @@ from ..guard import Guard, Patience
 from ..partials import is_abandonable, is_ours
 from ..paths import check_path, is_below, join, parent
 from ..protocol import Capabilities, Entry, Expect, Kind, Remote, RenameScope, Source, Span, Usage, Version
-from . import upload
+from . import hashes, upload
 from .data import RECEIVE, Data
 from .directories import HELD_BACK
 from .leftovers import Leftovers, put_back
@@ -85,6 +85,7 @@ class FtpRemote(Remote):
             ranged_read=server.rest,
             list_tree=True,
             usage=server.has("AVBL"),
+            hashes=hashes.offered(server),
             parallelism=self._pool.size,
         )
 
@@ -245,6 +246,27 @@ class FtpRemote(Remote):
             return await session.stat(path)
 
         return await self._call(path, change)
+
+    async def hash(self, path: str, algorithm: str) -> str:
+        async def ask(session: Session) -> str:
+            if algorithm not in hashes.offered(session.server):
+                raise Unsupported(path, f"the server does not compute {algorithm}")
+            lines = hashes.commands(session.server, algorithm, await session.at(path))
+            await session.connection.ahead(*lines)
+            for verb, argument in lines:
+                reply = await session.connection.command(verb, argument)
+                if reply.code >= 400:
+                    break
+            if reply.ok:
+                found = hashes.digest_in(" ".join(reply.lines), algorithm)
+                if found is None:
+                    raise Corrupt(path, f"no {algorithm} in the reply: {reply}")
+                return found
+            if (await session.stat(path)).kind is Kind.DIRECTORY:
+                raise IsDirectory(path, str(reply))
+            raise Unsupported(path, f"the server did not compute {algorithm}: {reply}")
+
+        return await self._call(path, ask)
 
     async def usage(self) -> Usage:
         async def ask(session: Session) -> Usage:
