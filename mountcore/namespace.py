@@ -180,22 +180,31 @@ class Namespace:
                 self._apply_moved(node, item, await self._remote.stat(new))
             item = item or node.item  # perhaps opened meanwhile
             loser = loser or (target.item if target is not None else None)
-            if item is not None:
-                self._contents.fetcher.stop(item)
-                if not moved:  # the upload that comes replaces what has the name now
-                    item.row.base, item.row.attempt = _replaced(target, loser)
+            for each in (item, loser):
+                if each is not None:
+                    self._contents.fetcher.stop(each)
+            origin = (item.row.base, item.row.attempt) if item is not None else None
+            if item is not None and not moved:  # the upload that comes replaces what has the name now
+                item.row.base, item.row.attempt = _replaced(target, loser)
+            try:
+                if item is not None and item.row.path is not None:
+                    self._store.publish(item, new)
+                elif loser is not None:
+                    self._store.unlink(loser)
+                if moved and changed:
+                    self._store.index.end_move(old)
+            except OSError:  # the cache's disk: what the remote did already is found there
+                if item is not None and origin is not None:
+                    item.row.base, item.row.attempt = origin
+                for directory in {parent, node.parent or parent} if moved else ():
+                    self._tree.expire(directory)
+                raise
             if not moved:
                 node.version = target.version if target is not None else None
             if loser is not None:
-                self._contents.lose(loser)
-            if item is not None and item.row.path is not None:
-                self._store.publish(item, new)
-            elif loser is not None:
-                self._store.unlink(loser)
-            if moved and changed:
-                self._store.index.end_move(old)
-            self._store.pins.moved(old, new)
+                self._writeback.discard(loser)
             self._tree.move(node, parent, name)
+            self._store.pins.moved(old, new)
 
     def _unmoved(self, node: Node, path: str) -> None:
         """After uploads of it were withdrawn: one of them may have ended in a conflict, and with another name."""
@@ -281,11 +290,11 @@ class Namespace:
             async with self._contents.uncertain(parent, *[p for p in [node.parent] if p]):
                 changed = any(item.path.startswith(old + "/") for item in self._store.dirty_items())
                 await self._ask_to_rename(old, new, changed=changed)
-            self._store.rename_tree(old, new)
-            if changed:
-                self._store.index.end_move(old)
-            self._store.pins.moved(old, new)
+                self._store.rename_tree(old, new)
+                if changed:
+                    self._store.index.end_move(old)
             self._tree.move(node, parent, name)
+            self._store.pins.moved(old, new)
 
     async def _remove_directory(self, node: Node) -> None:
         if node.kind is not Kind.DIRECTORY:

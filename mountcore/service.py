@@ -94,15 +94,20 @@ class Core:
 
     async def _close_when_idle(self, entry: _Attached) -> None:
         assert entry.vfs is not None
+        entry.vfs.writeback.hurry()  # once: what fails has its own pace
         while not entry.users and entry.vfs.writeback.uploads():
-            entry.vfs.writeback.hurry()
             await entry.vfs.writeback.changed()
         if not entry.users:
             entry.scope.cancel()
 
     async def _serve(self, entry: _Attached, settings: VfsSettings, *, task_status: trio.TaskStatus[None]) -> None:
         """Hold a Vfs open: cache directory first, then the remote's root, then the tasks; closed in reverse."""
-        store = await trio.to_thread.run_sync(open_store, settings.cache.directory, entry.remote.identity)
+        try:
+            store = await trio.to_thread.run_sync(open_store, settings.cache.directory, entry.remote.identity)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await entry.remote.aclose()
+            raise
         listings = await trio.to_thread.run_sync(Listings, store.directory / "listings")
         try:
             with entry.scope:

@@ -74,6 +74,8 @@ class Store:
         self.held = 0
         """Bytes held by all items, clean and dirty."""
         self.unclean_stop = False
+        self._forgetful = False
+        """Something that the next start should know could not be written."""
         self.power_lost = False
         self._retired = index.retired()
         self.pins = Pins(index)
@@ -562,12 +564,16 @@ class Store:
     def retire_listings(self, directory: str) -> None:
         """Saved listings of a directory and all below it are of something else, or behind what was changed here."""
         now = time.time()
-        if directory:
-            self._retired[directory] = now
-            self.index.retire(directory, now)
-        else:
-            self._retired = {"": now}
-            self.index.retire_all(now)
+        try:
+            if directory:
+                self._retired[directory] = now
+                self.index.retire(directory, now)
+            else:
+                self._retired = {"": now}
+                self.index.retire_all(now)
+        except OSError as problem:  # nobody may be stopped half-way for this; the next start believes no listing
+            log.warning("the cache index cannot be written: %s", problem)
+            self._forgetful = True
 
     def shown_as(self, what: str) -> None:
         """How names are shown in this run; listings saved by one that showed them differently are not believed.
@@ -635,7 +641,8 @@ class Store:
             self.bury(self.doomed)
             self.empty_trash()
             self.index.set_fact("held", str(self.held))
-            self.index.set_fact("running", None)
+            if not self._forgetful:
+                self.index.set_fact("running", None)
             os.ftruncate(self._lock, 0)
         except OSError as problem:
             log.warning("the cache index could not be brought up to date, the next start will look: %s", problem)

@@ -68,6 +68,7 @@ class Local(Remote):
         if "\0" in root:
             raise Refused("a folder's name has no NUL in it")
         self._root = os.path.abspath(os.path.expanduser(root or "."))
+        self._identity = f"local://{os.path.realpath(self._root)}"  # the same folder, whatever way leads there
         self._limiter = trio.CapacityLimiter(_CAPS.parallelism)
         self._swept: set[str] = set()
 
@@ -76,7 +77,7 @@ class Local(Remote):
 
     @property
     def identity(self) -> str:
-        return f"local://{self._root}"
+        return self._identity
 
     @property
     def caps(self) -> Capabilities:

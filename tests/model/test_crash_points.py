@@ -1,0 +1,236 @@
+"""A kill at every write of the index and of the cache's files, and an index that fails at each of its writes.
+
+A plain day of work is done once while the cache directory is copied before and after each write, together with what
+the storage holds at that moment: each copy is what a kill there would have left. Each is then started from, and what
+it stores is judged. The index and the file layer are the real ones, with something in front of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mountcore.cache.index import Index
+from mountcore.remotes.memory import Memory
+from mountcore.stage import Publish
+from mountcore.vfs import Vfs
+
+from . import live
+from .faulty import Faulty
+from .scene import NEVER, edit, opened, settings
+from .storage import Content, content_of_remote
+
+pytestmark = pytest.mark.trio
+KIB = 1 << 10
+OLD, NEW = b"old" * 50 * KIB, b"new" * 40 * KIB
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that a program does, and what there is afterwards. Half of ``written`` was promised to nobody."""
+
+    what: str
+    do: Callable[[Vfs], Awaitable[object]]
+    change: dict[str, bytes | str | None] = field(default_factory=dict)
+    """Path → content now; None: gone."""
+    written: str | None = None
+
+
+async def stage(vfs: Vfs, path: str, data: bytes, how: Publish = Publish.REPLACE) -> None:
+    """What FTP does with an upload."""
+    made = await vfs.stage()
+    os.pwrite(made.fileno(), data, 0)
+    await made.commit(*await live.place(vfs, path), size=len(data), how=how)
+
+
+async def truncate(vfs: Vfs, path: str, size: int) -> None:
+    await vfs.truncate(await vfs.resolve(path), size)
+
+
+async def discard(vfs: Vfs, path: str) -> None:
+    await vfs.discard_changes(await vfs.resolve(path))
+
+
+STEPS = [
+    Step("write a new file", lambda v: live.write_file(v, "new", NEW), {"new": NEW}, "new"),
+    Step("read", lambda v: live.read_file(v, "stored"), {}),
+    Step("write over a stored file", lambda v: live.write_file(v, "stored", NEW), {"stored": NEW}, "stored"),
+    Step("change a part", lambda v: live.overwrite(v, "part", 7, b"X"), {"part": OLD[:7] + b"X" + OLD[8:]}, "part"),
+    Step("truncate", lambda v: truncate(v, "cut", 1000), {"cut": OLD[:1000]}, "cut"),
+    Step("rename what is not stored", lambda v: live.rename(v, "new", "renamed"), {"new": None, "renamed": NEW}),
+    Step("upload", lambda v: v.drain()),
+    Step("rename what is stored", lambda v: live.rename(v, "renamed", "again"), {"renamed": None, "again": NEW}),
+    Step("write a temporary file", lambda v: live.write_file(v, "tmp", b"saved"), {"tmp": b"saved"}, "tmp"),
+    Step("rename it over", lambda v: live.rename(v, "tmp", "stored"), {"tmp": None, "stored": b"saved"}),
+    Step("write in a directory", lambda v: live.write_file(v, "d/f", NEW), {"d/f": NEW}, "d/f"),
+    Step("rename the directory", lambda v: live.rename(v, "d", "e"), {"d/f": None, "e/f": NEW}),
+    Step("remove", lambda v: live.remove(v, "again"), {"again": None}),
+    Step("receive", lambda v: stage(v, "received", OLD), {"received": OLD}),
+    Step("receive over", lambda v: stage(v, "part", NEW), {"part": NEW}),
+    Step("append to it", lambda v: stage(v, "received", b"+", Publish.APPEND), {"received": OLD + b"+"}),
+    Step("write once more", lambda v: live.write_file(v, "cut", b"not this"), {"cut": b"not this"}, "cut"),
+    Step("discard", lambda v: discard(v, "cut"), {"cut": OLD[:1000]}),
+    Step("upload again", lambda v: v.drain()),
+]  # fmt: skip
+
+
+async def begin() -> Faulty:
+    """A storage with some files."""
+    remote = Faulty(Memory())
+    await remote.inner.mkdir("d")
+    for name in ("stored", "part", "cut"):
+        await edit(remote, name, OLD)
+    return remote
+
+
+def states() -> list[Content]:
+    """What there is before each step, and after the last."""
+    now: Content = {"stored": OLD, "part": OLD, "cut": OLD}
+    found = [dict(now)]
+    for step in STEPS:
+        now |= step.change  # type: ignore[arg-type]
+        now = {path: data for path, data in now.items() if data is not None}
+        found.append(dict(now))
+    return found
+
+
+@dataclass
+class Image:
+    """What a kill left."""
+
+    place: Path
+    storage: Any
+    step: int
+    at: str
+
+
+class Camera:
+    """Copies the cache before and after each write."""
+
+    def __init__(self, cache: Path, images: Path, remote: Faulty) -> None:
+        self.cache, self.images, self.remote = cache, images, remote
+        self.step = 0
+        self.taken: list[Image] = []
+        self._busy = False
+        self._thread = threading.get_ident()
+
+    def look(self, at: str) -> None:
+        """Take one."""
+        if self._busy or threading.get_ident() != self._thread or not self.cache.exists():
+            return
+        self._busy = True
+        place = self.images / str(len(self.taken))
+        shutil.copytree(self.cache, place, ignore=shutil.ignore_patterns("listings", "reserve"))
+        assert isinstance(self.remote.inner, Memory)
+        self.taken.append(Image(place, copy.deepcopy(self.remote.inner._root), self.step, at))
+        self._busy = False
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """In front of the index and the files for as long as the block runs."""
+        with pytest.MonkeyPatch.context() as patch:
+            self._around(patch, Index, "_transact", "the index")
+            for name in ("ftruncate", "unlink", "rename"):
+                self._around(patch, os, name, name)
+            yield
+
+    def _around(self, patch: pytest.MonkeyPatch, where: Any, name: str, what: str) -> None:
+        original = getattr(where, name)
+
+        def call(*args: Any, **more: Any) -> Any:
+            self.look(f"before {what}")
+            done = original(*args, **more)
+            self.look(f"after {what}")
+            return done
+
+        patch.setattr(where, name, call)
+
+
+def allowed(found: Content, before: Content, after: Content, step: Step, *, told: bool = False) -> bool:
+    """Whether what is stored is one of the two states. Half of a written file may be there, or not; if the program was
+    ``told`` that it failed, also what it had left of it when it gave up."""
+    shown = {path: data for path, data in found.items() if data is not None and "(interrupted" not in path}
+    if shown in (before, after):
+        return True
+    if step.written is None:
+        return False
+    rest = [{path: data for path, data in tree.items() if path != step.written} for tree in (shown, before)]
+    fine = [None, before.get(step.written), after.get(step.written), *([b""] if told else [])]
+    return rest[0] == rest[1] and shown.get(step.written) in fine
+
+
+async def test_a_kill_at_every_write_leaves_one_of_two_states(tmp_path: Path) -> None:
+    remote = await begin()
+    camera = Camera(tmp_path / "cache", tmp_path / "images", remote)
+    with camera.running():
+        async with opened(remote, settings(tmp_path / "cache", write_back=NEVER), 120) as vfs:
+            for number, step in enumerate(STEPS):
+                camera.step = number
+                await step.do(vfs)
+            camera.step = len(STEPS) - 1
+    expected = states()
+    final = await content_of_remote(remote.inner)
+    assert {path: data for path, data in final.items() if data is not None} == expected[-1]
+    assert len(camera.taken) > 4 * len(STEPS)
+    for image in camera.taken:
+        again = Faulty(Memory())
+        again.inner._identity, again.inner._root = remote.inner.identity, image.storage  # type: ignore[attr-defined]
+        async with opened(again, settings(image.place), 60) as vfs:
+            assert await vfs.drain() == ()
+            shown = {name: await live.read_file(vfs, name) for name in await live.names(vfs) - {"d", "e"}}
+        found = await content_of_remote(again.inner)
+        step = STEPS[image.step]
+        where = f"killed at {step.what!r}, {image.at}: {sorted(found)}"
+        assert allowed(found, expected[image.step], expected[image.step + 1], step), where
+        assert all(found[name] == data for name, data in shown.items()), where
+        shutil.rmtree(image.place)
+
+
+@pytest.mark.parametrize("number", range(len(STEPS)), ids=[step.what for step in STEPS])
+async def test_an_index_that_fails_once_loses_nothing(tmp_path: Path, number: int) -> None:
+    """Each write of one step fails in turn; the step is an error or done, and done again it is done."""
+    expected = states()
+    failing = 0
+    while failing < 40:
+        cache = tmp_path / str(failing)
+        remote = await begin()
+        async with opened(remote, settings(cache, write_back=NEVER), 60) as vfs:
+            for step in STEPS[:number]:
+                await step.do(vfs)
+            count = 0
+            original = Index._transact
+
+            def fail(index: Index, statements: Any, original: Any = original, failing: int = failing) -> int:
+                nonlocal count
+                count += 1
+                if count == failing + 1:
+                    problem = sqlite3.OperationalError("disk I/O error")
+                    problem.sqlite_errorcode = sqlite3.SQLITE_IOERR
+                    raise problem
+                return int(original(index, statements))
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Index, "_transact", fail)
+                with suppress(OSError):
+                    await STEPS[number].do(vfs)
+            assert await vfs.drain() == ()
+            found = await content_of_remote(remote.inner)
+            where = f"write {failing} of {STEPS[number].what!r} failed: {sorted(found)}"
+            assert allowed(found, expected[number], expected[number + 1], STEPS[number], told=True), where
+            for path, data in found.items():
+                if data is not None:
+                    assert await live.read_file(vfs, path) == data, where
+        if count <= failing:
+            return
+        failing += 1
+    raise AssertionError("it never stops writing")
