@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -32,6 +33,9 @@ COPY_PIECE, COPY_MOST = 1 << 20, 256 << 20
 PAGE = 4096
 Caller = tuple[int, int] | None
 """Who asks: user and group; None: whoever we are."""
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,5 +428,8 @@ class Operations:
     async def close(self) -> None:
         """The session ended: nobody will release what is still open."""
         for number, handle in list(self.handles.items()):
-            await handle.sever()
+            try:
+                await handle.sever()
+            except OSError as problem:  # the next start tries again
+                log.warning("%s may still be written by a program that has it open: %s", handle.node.name, problem)
             await self.release(number)

@@ -2,10 +2,10 @@
 
 Used by the direct session's `requests`. The kernel wants every inode to be in one of two modes while it is open:
 by pages that it caches, or by one backing file (linux/fs/fuse/iomode.c); opening it the other way is EIO. So the
-first open decides. What does not fit a backing file later (O_DIRECT, which on a disk wants aligned offsets; another
-version of the content) is opened by it with FOPEN_DIRECT_IO on top: reads and writes then are requests, only a
-mapping shows the backing file. The kernel leaves a mode before it says RELEASE, so what is counted here is never
-behind.
+first open decides. Who opens it later and is to ask for every read and write (O_DIRECT, which on a disk wants aligned
+offsets; a cache with a bound) has FOPEN_DIRECT_IO on top: only what he maps is the backing file then. Where the content
+is another one by now, in another file, the inode gets another number (`fits`). The kernel leaves a mode before it
+says RELEASE, so what is counted here is never behind.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ from mountcore.vfs import Handle
 from . import kernel as k
 
 log = logging.getLogger(__name__)
+
+
+def asks(flags: int) -> bool:
+    """Whether every write of such an open is to come here: on a disk O_DIRECT wants aligned offsets, and what is to be
+    synced (O_SYNC has O_DSYNC in it) has to be in the journal, too."""
+    return bool(flags & (os.O_DIRECT | os.O_DSYNC))
 
 
 @dataclass(slots=True)
@@ -57,8 +63,17 @@ class Passthrough:
     def hopeless(self, inode: int, flags: int) -> bool:
         """Whether an open cannot be by the backing file, whatever the cache holds: it need not be lent."""
         mode = self._modes.get(inode)
-        # a write that is to be synced (O_SYNC has O_DSYNC in it) has to be in the journal, too
-        return not self.on or bool(flags & (os.O_DIRECT | os.O_DSYNC)) or (mode is not None and mode.cached > 0)
+        return not self.on or asks(flags) or (mode is not None and mode.cached > 0)
+
+    def through(self, inode: int) -> bool:
+        """Whether the inode is open by its backing file now, so that every other open is, too."""
+        mode = self._modes.get(inode)
+        return mode is not None and mode.through > 0
+
+    def fits(self, inode: int, handle: Handle) -> bool:
+        """Whether the inode may be opened with this handle: not if it is open by another backing file."""
+        mode = self._modes.get(inode)
+        return mode is None or not mode.through or handle.fileno() == mode.descriptor
 
     def opened(self, number: int, inode: int, handle: Handle, *, lent: bool) -> tuple[int, int]:
         """Flags for the kernel, and the number of the backing file. The reply is sent before anything else happens."""
@@ -67,7 +82,7 @@ class Passthrough:
         mode = self._modes.setdefault(inode, _Mode())
         flags = k.FOPEN_PASSTHROUGH
         if mode.through:
-            if not lent or handle.fileno() != mode.descriptor:
+            if not lent:
                 flags |= k.FOPEN_DIRECT_IO
         elif not lent or mode.cached or not self._register(mode, handle.fileno()):
             mode.cached += 1

@@ -17,7 +17,7 @@ from mountcore.vfs import Node
 
 from . import kernel as k
 from .operations import Opened, Operations
-from .passthrough import Passthrough
+from .passthrough import Passthrough, asks
 from .session import TOGETHER, SessionSettings
 from .trace import said, said_at_once
 
@@ -166,13 +166,19 @@ class Requests:
         return k.OPEN_OUT.pack(opened.handle, flags, backing)
 
     async def _lend(self, opened: Opened, inode: int, flags: int) -> bool:
-        if self.passthrough.hopeless(inode, flags):
-            return False
+        """Lend what was opened, if that can be. ESTALE: the kernel looks the name up anew, and finds another number."""
+        handle = self._ops.handles[opened.handle]
         try:
-            return await self._ops.handles[opened.handle].lend()
+            lent = not self.passthrough.hopeless(inode, flags) and await handle.lend()
+            if self.passthrough.through(inode):
+                lent = await handle.lend(anyway=True)
+            if not self.passthrough.fits(inode, handle):
+                self._ops.vfs.tree.renumber(handle.node)
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         except BaseException:
             await self._ops.release(opened.handle)
             raise
+        return lent and not asks(flags)
 
     async def _closed(self, number: int) -> None:
         self.passthrough.released(number)
@@ -244,6 +250,8 @@ class Requests:
         flags = k.OPEN_IN.unpack_from(body)[0]
         only_reads = flags & os.O_ACCMODE == os.O_RDONLY
         if flags & os.O_TRUNC or (self.passthrough.on and not only_reads):
+            return None
+        if self.passthrough.through(inode):
             return None
         opened = self._ops.open_now(inode, flags)
         lent = not self.passthrough.hopeless(inode, flags) and self._ops.handles[opened.handle].try_lend()

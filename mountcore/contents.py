@@ -184,10 +184,12 @@ class Contents:
                 return
         raise NoSpace("", "the cache is full of files that are not uploaded yet")
 
+    def lends_freely(self) -> bool:
+        """Whether a borrower may make files longer: nobody keeps to bounds then."""
+        return not self.bounded and self.store.can_lend and self.evictor.roomy()
+
     async def lend(self, item: Item) -> bool:
         """Let somebody write into the file of an acquired item without telling; answers whether that can be."""
-        if self.bounded or not self.store.can_lend or not self.evictor.roomy():
-            return False
         await self.writeback.withdraw(item)
         if not item.complete:
             return False

@@ -91,7 +91,7 @@ class DirectReader(WithoutRanges):
     def try_lend(self) -> bool:
         return False
 
-    async def lend(self) -> bool:
+    async def lend(self, *, anyway: bool = False) -> bool:
         return False
 
     def wrote(self) -> bool:
@@ -245,7 +245,7 @@ class DirectWriter(WithoutRanges):
     def try_lend(self) -> bool:
         return False
 
-    async def lend(self) -> bool:
+    async def lend(self, *, anyway: bool = False) -> bool:
         return False
 
     def wrote(self) -> bool:

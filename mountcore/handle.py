@@ -81,8 +81,12 @@ class Handle(Protocol):
     def try_lend(self) -> bool:
         """Let somebody read `fileno` without telling, until `close`; False where not every byte is here."""
 
-    async def lend(self) -> bool:
-        """Like `try_lend`, for handles that write: whoever has it may also write as this handle may."""
+    async def lend(self, *, anyway: bool = False) -> bool:
+        """Like `try_lend`, for handles that write: whoever has it may also write as this handle may.
+
+        ``anyway``: he cannot be kept from writing into what is there, so that is watched; False then asks him to make
+        the file longer by `write` alone.
+        """
 
     def wrote(self) -> bool:
         """Whether something was written into what was lent since this was last asked."""
@@ -221,20 +225,21 @@ class CachedHandle:
 
     def try_lend(self) -> bool:
         item = self._item
-        if self._changes or self._closed or not item.complete:
+        if self._changes or self._closed or not item.complete or not self._vfs.store.can_lend:
             return False
         if not self._leased:
             self._leased = True
             item.leases += 1
         return True
 
-    async def lend(self) -> bool:
+    async def lend(self, *, anyway: bool = False) -> bool:
         if not self._changes:
             return self.try_lend()
-        if not self._lent and await self._vfs.lend(self._item):
+        free = self._vfs.lends_freely()
+        if (free or anyway) and not self._lent and await self._vfs.lend(self._item):
             self._lent = True
             self._noticed = self._item.generation
-        return self._lent
+        return self._lent and free
 
     def wrote(self) -> bool:
         if not self._lent:

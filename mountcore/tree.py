@@ -152,6 +152,10 @@ class Tree:
                 return Node(inode, parent, name, kind)
         return Node(next(self._inodes), parent, name, kind)
 
+    def renumber(self, node: Node) -> None:
+        """Give a node a number that nobody has been told: what is known by the old one is not what it is now."""
+        node.inode = next(self._inodes)
+
     # changes made here
 
     def add(self, parent: Node, name: str, kind: Kind) -> Node:

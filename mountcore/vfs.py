@@ -465,6 +465,10 @@ class Vfs:
         """Let somebody write into the file of an acquired item without telling; answers whether that can be."""
         return await self._contents.lend(item)
 
+    def lends_freely(self) -> bool:
+        """Whether a borrower may make files longer: nobody keeps to bounds then."""
+        return self._contents.lends_freely()
+
     def take_back(self, item: Item) -> None:
         """One borrower has returned the file."""
         self._contents.take_back(item)

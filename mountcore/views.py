@@ -115,7 +115,7 @@ class ViewHandle(WithoutRanges):
     def try_lend(self) -> bool:
         return False
 
-    async def lend(self) -> bool:
+    async def lend(self, *, anyway: bool = False) -> bool:
         return False
 
     def wrote(self) -> bool:

@@ -186,7 +186,7 @@ def _recover(store: Store, left: str) -> None:
         if row.id in staged:
             continue
         item = store.adopt(row)
-        if store.unclean_stop and not store.power_lost:
+        if not store.power_lost:
             store.sever_left(item)
         if store.power_lost and not store.has_file(item):
             log.warning("%s was deleted when the machine stopped, or had not reached the disk", row.path)

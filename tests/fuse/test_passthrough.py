@@ -228,9 +228,20 @@ def test_a_reader_keeps_his_version_while_others_open_the_next(later: Mount, sto
     os.listdir(later.path)
     assert path.read_bytes() == b"new version, longer than the old one " * 1000
     assert os.pread(reader, 11, 0) == b"old version"
+    mapped = in_a_process(
+        "import mmap, os, sys\n"
+        "file = os.open(sys.argv[1], os.O_RDWR)\n"
+        "with mmap.mmap(file, 0) as pages:\n    print(pages[:11].decode()); pages[:3] = b'NEW'\n",
+        path,
+    )
+    assert mapped == "new version\n"
+    assert path.read_bytes().startswith(b"NEW version")
+    assert os.pread(reader, 11, 0) == b"old version"
     os.close(reader)
     settled(later, lambda: not item_of(later, "file").opens)
-    assert path.read_bytes() == b"new version, longer than the old one " * 1000
+    assert path.read_bytes().startswith(b"NEW version, longer")
+    assert later.run(later.vfs.drain) == ()
+    assert (store / "file").read_bytes().startswith(b"NEW version, longer")
 
 
 def test_a_bounded_cache_keeps_its_bound_and_what_is_read(
@@ -252,6 +263,13 @@ def test_a_bounded_cache_keeps_its_bound_and_what_is_read(
         assert mount.run(evict) == 0, "what the kernel reads by itself is not punched under it"
         assert reader.read() == data
         os.close(file)
+        writer = os.open(path, os.O_RDWR)  # where a reader has the file, what is mapped is the file itself
+        by_page(writer)
+        os.close(writer)
+        assert journal(tmp_path, "read")[0] == 1
+    settled(mount, lambda: not item_of(mount, "read").writers)
+    assert mount.run(mount.vfs.drain) == ()
+    assert (store / "read").read_bytes() == data[:5] + b"new" + data[8:]
 
 
 def test_uploads_of_a_file_that_is_open_and_written_again(later: Mount, store: Path, tmp_path: Path) -> None:
