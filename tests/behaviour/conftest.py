@@ -14,9 +14,12 @@ from model.live import live_core
 from model.storage import Content, content_of_folder, content_of_remote
 
 from mountcore.remotes.memory import Memory
+from mountcore.remotes.protocol import Remote
 from mountcore.remotes.registry import open_remote
 from mountcore.settings import CacheSettings, VfsSettings
 from tests.servers.objects import moto_s3
+from tests.servers.ssh import sshd
+from tests.servers.web import apache
 
 from .doors import Ability, Door, FtpDoor, MountDoor, VfsDoor, forget_everything, walk
 
@@ -58,12 +61,27 @@ def passthrough_over_a_folder(stack: ExitStack, place: Path) -> Door:
 
 
 def _mount(stack: ExitStack, place: Path, session: str) -> Door:
-    need_fuse()
     (place / "store").mkdir()
+    return _mounted(stack, place, session, open_remote("local", {}, str(place / "store")), place / "store")
+
+
+def mount_over_sftp(stack: ExitStack, place: Path) -> Door:
+    """A mount of a folder on OpenSSH's server."""
+    server = stack.enter_context(sshd())
+    remote = open_remote("sftp", server.options, server.prefix)
+    return _mounted(stack, place, "direct", remote, server.root)
+
+
+def mount_over_webdav(stack: ExitStack, place: Path) -> Door:
+    """A mount of a folder on Apache, which takes any name and sets no times."""
+    server = stack.enter_context(apache())
+    return _mounted(stack, place, "direct", open_remote("webdav", server.options, ""), server.root)
+
+
+def _mounted(stack: ExitStack, place: Path, session: str, remote: Remote, store: Path) -> Door:
+    need_fuse()
     settings = VfsSettings(cache=CacheSettings(directory=place / "cache", write_back=0.05))
-    mount = stack.enter_context(
-        mounted(open_remote("local", {}, str(place / "store")), place, settings, spoken(session))
-    )
+    mount = stack.enter_context(mounted(remote, place, settings, spoken(session)))
 
     def drain() -> None:
         left = mount.run(mount.vfs.drain)
@@ -71,7 +89,7 @@ def _mount(stack: ExitStack, place: Path, session: str) -> Door:
 
     return MountDoor(
         str(mount.path),
-        lambda base: content_of_folder(place / "store" / base),
+        lambda base: content_of_folder(store / base),
         drain,
         lambda: mount.run(forget_everything, mount.vfs),
     )
@@ -131,6 +149,8 @@ DOORS: dict[str, tuple[frozenset[Ability], Callable[[ExitStack, Path], Door]]] =
     # moto's addresses end at a line break; S3 keys are UTF-8
     "fuse-s3": (MountDoor.lacks | {Ability.LINE_BREAKS, Ability.RAW_NAMES}, mount_over_s3),
     "ftp-folder": (FtpDoor.lacks, ftp_over_a_folder),
+    "fuse-sftp": (MountDoor.lacks, mount_over_sftp),
+    "fuse-webdav": (MountDoor.lacks | {Ability.TIMES}, mount_over_webdav),
 }
 
 
@@ -145,7 +165,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("door_name", list(DOORS), scope="session")
 
 
-SAMPLED = ("fuse-s3",)
+SAMPLED = ("fuse-s3", "fuse-sftp", "fuse-webdav")
 """Doors behind which every step is a request: one example of each test, unless ``--all-examples`` is given."""
 
 

@@ -245,8 +245,8 @@ def storable(place: Place, name: str) -> str:
 
 LOST = {
     "rclone-sftp": ("tab\there", "line\nbreak", "carriage\rreturn", "del\x7f", "\x01"),
-    "rclone-webdav": ("tab\there", "del\x7f", "\x01"),
-    "wsgidav": ("a;b", "[a]*?{b}", "tab\there"),
+    "rclone-webdav": ("tab\there", "line\nbreak", "carriage\rreturn", "del\x7f", "\x01"),
+    "wsgidav": ("a;b", "[a]*?{b}", "tab\there", "line\nbreak", "carriage\rreturn"),
 }
 """Names that a server takes and does not find again; WsgiDAV reads a Destination as if it were not encoded."""
 

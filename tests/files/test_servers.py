@@ -14,7 +14,7 @@ import pytest
 
 from mountcore.remotes.obscure import obscure
 from mountcore.remotes.registry import types
-from tests.servers import SERVERS, SSH_SERVERS
+from tests.servers import DAV_SERVERS, SERVERS, SSH_SERVERS
 from tests.servers.objects import OBJECT_SERVERS
 
 from .conftest import Here, content, rclone
@@ -37,7 +37,10 @@ def box(kind: str, options: dict[str, str], place: str) -> Box:
     return Box(environ, place)
 
 
-@pytest.fixture(scope="module", params=["proftpd", "pure-ftpd", "sshd", "moto", "azurite"])
+@pytest.fixture(
+    scope="module",
+    params=["proftpd", "pure-ftpd", "sshd", "proftpd-sftp", "rclone-webdav", "apache", "moto", "azurite"],
+)
 def server(request: pytest.FixtureRequest) -> Iterator[Box]:
     name = request.param
     with ExitStack() as held:
@@ -47,6 +50,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[Box]:
         elif name in SSH_SERVERS:
             ssh = held.enter_context(SSH_SERVERS[name]())
             yield box("sftp", dict(ssh.options), f"box:{ssh.prefix.rstrip('/')}/" if ssh.prefix else "box:")
+        elif name in DAV_SERVERS:
+            dav = held.enter_context(DAV_SERVERS[name]())
+            yield box("webdav", dict(dav.options), "box:")
         else:
             store = held.enter_context(OBJECT_SERVERS[name]())
             yield box(store.kind, store.options, f"box:{store.bucket()}/")

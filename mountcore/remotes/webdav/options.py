@@ -20,7 +20,8 @@ class DavOptions:
     site: Site
     vendor: str
     """Empty: whatever the server says it is."""
-    names: NameEncoding
+    names: NameEncoding | None
+    """None: names as they are, also with line breaks."""
 
     def identity(self, root: str) -> str:
         """Which files these are, without secrets."""
@@ -35,4 +36,5 @@ def parse(values: dict[str, str]) -> DavOptions:
         raise Refused("webdav: vendor sharepoint logs in through Microsoft's web forms or NTLM, which is not supported")
     if vendor and vendor not in VENDORS:
         raise Refused(f"webdav: vendor is one of {', '.join(VENDORS)}, or empty to find out, not {vendor!r}")
-    return DavOptions(Site.parse(words, "webdav", values), vendor, words.encoding("encoding", "None"))
+    encoding, names = words.text("encoding"), words.encoding("encoding", "None")
+    return DavOptions(Site.parse(words, "webdav", values), vendor, None if encoding in ("", "None", "Raw") else names)

@@ -129,7 +129,8 @@ class WebDav(Remote):
                     if not item.collection:
                         raise NotDirectory(directory)
                     continue
-                name = self._options.names.decode(place.rpartition("/")[2])
+                spelled, names = place.rpartition("/")[2], self._options.names
+                name = spelled if names is None else names.decode(spelled)
                 if place.rpartition("/")[0] != own or not name:
                     continue  # of another directory, or a name that could not be asked for again
                 entry = self._entry(name, item)
@@ -332,10 +333,9 @@ class WebDav(Remote):
         """Make sure of the time: some servers take X-OC-Mtime, some a property, most neither."""
         wanted = mtime_ns // SECOND * SECOND
         if stored.mtime_ns == wanted:
-            self._sets_times = True
             return stored
-        if self._sets_times is False:
-            return stored
+        if self._sets_times is False or self._vendor == "other":
+            return stored  # Apache would keep a property of that name beside the file, and the time as it is
         if await self._set_time(path, wanted):
             again = await self._stat(path)
             self._sets_times = again.mtime_ns == wanted
@@ -504,7 +504,7 @@ class WebDav(Remote):
         return self._web.target("/".join(map(self._encoded, whole.split("/"))) if whole else "", directory=directory)
 
     def _encoded(self, name: str) -> str:
-        return self._options.names.encode(name)
+        return name if self._options.names is None else self._options.names.encode(name)
 
     @asynccontextmanager
     async def _ask(
