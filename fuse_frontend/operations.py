@@ -212,7 +212,7 @@ class Operations:
 
     # directories
 
-    async def opendir(self, inode: int) -> Opened:
+    def opendir(self, inode: int) -> Opened:
         """A handle on a directory; what it lists is settled by the first `entries`."""
         node = self.inodes[inode]
         if node.kind is not Kind.DIRECTORY:
@@ -234,6 +234,17 @@ class Operations:
         slots = self._slots[node.inode]
         if start == 0 or node.children is None:
             slots.take_in(await self.vfs.children(node))
+        return node, slots
+
+    def try_entries(self, handle: int, start: int) -> tuple[Node, Slots] | None:
+        """Like `entries`, answered at once; None when the remote has to be asked."""
+        node = self._directories[handle]
+        slots = self._slots[node.inode]
+        if start == 0 or node.children is None:
+            found = self.vfs.try_children(node)
+            if found is None:
+                return None
+            slots.take_in(found)
         return node, slots
 
     def releasedir(self, handle: int) -> None:

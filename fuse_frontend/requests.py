@@ -19,6 +19,7 @@ from . import kernel as k
 from .operations import Opened, Operations
 from .passthrough import Passthrough, asks
 from .session import TOGETHER, SessionSettings
+from .slots import Slots
 from .trace import said, said_at_once
 
 Reply = tuple[bytes, ...]
@@ -43,6 +44,9 @@ class Requests:
             k.Op.LOOKUP: self._try_lookup,
             k.Op.GETATTR: self._getattr,
             k.Op.OPEN: self._try_open,
+            k.Op.OPENDIR: self._opendir,
+            k.Op.READDIR: lambda inode, body: self._try_list(body, plus=False),
+            k.Op.READDIRPLUS: lambda inode, body: self._try_list(body, plus=True),
             k.Op.READ: self._try_read,
             k.Op.WRITE: self._try_write,
             k.Op.RELEASEDIR: self._releasedir,
@@ -70,7 +74,6 @@ class Requests:
             k.Op.FSYNC: self._fsync,
             k.Op.FSYNCDIR: self._fsyncdir,
             k.Op.FLUSH: self._flush,
-            k.Op.OPENDIR: self._opendir,
             k.Op.READDIR: self._readdir,
             k.Op.READDIRPLUS: self._readdirplus,
             k.Op.CREATE: self._create,
@@ -433,8 +436,8 @@ class Requests:
         await self._closed(k.HANDLE_IN.unpack_from(body)[0])
         return NOTHING
 
-    async def _opendir(self, inode: int, body: memoryview) -> Reply:
-        opened = await self._ops.opendir(inode)
+    def _opendir(self, inode: int, body: memoryview) -> Reply:
+        opened = self._ops.opendir(inode)
         # the kernel keeps a copy of the listing; changes of its own make it drop that by itself
         flags = k.FOPEN_CACHE_DIR | k.FOPEN_KEEP_CACHE if opened.keep_cache else k.FOPEN_CACHE_DIR
         return (k.OPEN_OUT.pack(opened.handle, flags if self._settings.timeout else 0, 0),)
@@ -445,11 +448,18 @@ class Requests:
     async def _readdirplus(self, inode: int, body: memoryview) -> Reply:
         return await self._list(body, plus=True)
 
+    def _try_list(self, body: memoryview, *, plus: bool) -> Reply | None:
+        number, start, room = k.READ_IN.unpack_from(body)
+        found = self._ops.try_entries(number, start)
+        return None if found is None else self._listing(*found, start, room, plus=plus)
+
     async def _list(self, body: memoryview, *, plus: bool) -> Reply:
+        number, start, room = k.READ_IN.unpack_from(body)
+        return self._listing(*await self._ops.entries(number, start), start, room, plus=plus)
+
+    def _listing(self, directory: Node, entries: Slots, start: int, room: int, *, plus: bool) -> Reply:
         """From offset 0 on "." and "..", then the entries: a listing is never empty, for the kernel holds the copy of
         it in pages, and drops by those; a copy without any would stay."""
-        number, start, room = k.READ_IN.unpack_from(body)
-        directory, entries = await self._ops.entries(number, start)
         parts: list[bytes] = []
         fixed = k.DIRENT_PLUS.size if plus else k.DIRENT.size
         for place in range(start, len(_DOTS)):

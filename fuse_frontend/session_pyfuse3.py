@@ -231,7 +231,7 @@ class _Bridge(pyfuse3.Operations):
 
     @_answering
     async def opendir(self, inode: int, ctx: Any) -> int:
-        return (await self._ops.opendir(inode)).handle
+        return self._ops.opendir(inode).handle
 
     @_answering
     async def readdir(self, fh: int, start: int, token: Any) -> None:

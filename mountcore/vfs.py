@@ -206,6 +206,13 @@ class Vfs:
         self._ahead.listed(directory)
         return found
 
+    def try_children(self, directory: Node) -> Sequence[Node] | None:
+        """Like `children`, from a listing that is believed; None: use `children`."""
+        if directory.children is None or not self.tree.fresh(directory):
+            return None
+        self._ahead.listed(directory)
+        return list(directory.children.values())
+
     async def readlink(self, node: Node) -> str:
         """Where a symlink points. Not a checkpoint."""
         if node.kind is not Kind.SYMLINK:
