@@ -22,7 +22,7 @@ from mountcore.errors import (
     TooLarge,
     Unreachable,
 )
-from mountcore.remotes.ftp import FtpRemote
+from mountcore.remotes.ftp import FtpRemote, directories
 from mountcore.remotes.ftp.options import parse
 from mountcore.remotes.protocol import ABSENT, ANYTHING, Kind, Span, Version
 from mountcore.remotes.registry import open_remote
@@ -65,6 +65,13 @@ async def test_a_listing_that_breaks_off_is_no_listing() -> None:
 async def test_a_listing_line_without_an_end() -> None:
     async with scripted(data={"MLSD": b"x" * 100_000}) as server:
         with pytest.raises(Corrupt):
+            await entries(opened(server))
+
+
+async def test_a_listing_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directories, "LISTING_LIMIT", 1 << 20)
+    async with scripted(data={"MLSD": b"type=file;size=1; a\r\n" * 100_000}) as server:
+        with pytest.raises(TooLarge, match="no end"):
             await entries(opened(server))
 
 
