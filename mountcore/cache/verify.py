@@ -25,11 +25,7 @@ PIECE = 1 << 20
 
 @final
 class Mismatch(Corrupt):
-    """The storage has the file, and it is not what was sent. ``stored`` is what it answered."""
-
-    def __init__(self, path: str, said: str, stored: Entry) -> None:
-        super().__init__(path, said)
-        self.stored = stored
+    """The storage has the file, and it is not what was sent."""
 
 
 @final
@@ -107,5 +103,5 @@ async def put(
         raise Corrupt(path, "it was gone before it could be verified") from problem
     ours = await digesting.hexdigest()
     if theirs != ours:
-        raise Mismatch(path, f"what is stored has the {name} {theirs}, what was sent has {ours}", entry)
+        raise Mismatch(path, f"what is stored has the {name} {theirs}, what was sent has {ours}")
     return entry

@@ -44,6 +44,8 @@ class Rule:
     """A body ends after this many bytes."""
     dies: int | None = None
     """A body breaks with ``before`` after this many bytes, an upload after the source gave this many."""
+    delay: float = 0.0
+    """Seconds before it begins, and before each piece of a body."""
     flip: int | None = None
     """An upload arrives with the byte at this offset changed."""
     entry: Callable[[Entry], Entry] | None = None
@@ -100,6 +102,8 @@ class Faulty(Around):
         if rule.gate is not None:
             rule.gate.entered.set()
             await rule.gate.opened.wait()
+        if rule.delay:
+            await trio.sleep(rule.delay)
         if rule.before is not None and rule.dies is None:
             raise rule.before
         yield rule
@@ -136,6 +140,8 @@ class Faulty(Around):
     async def _body(self, body: AsyncIterator[bytes], rule: Rule, span: Span) -> AsyncIterator[bytes]:
         done = 0
         async for piece in body:
+            if rule.delay:
+                await trio.sleep(rule.delay)
             if done + len(piece) >= span.length:
                 piece += rule.extra
             for bound in (rule.cut, rule.dies):

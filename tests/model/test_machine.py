@@ -1,6 +1,7 @@
 """A Hypothesis state machine drives the Vfs from a foreign thread against a model that is a dict: writes, reads,
 renames, removals, open files, eviction, a storage that fails before or after it did what it was asked, that sends
-too little or too much, clean restarts and crashes. Time passes fifty times as fast as outside.
+too little or too much or slowly, or gets an upload changed on its way, an index that fails, clean restarts and
+crashes. Time passes fifty times as fast as outside.
 
 Whatever happens: a read gives the model's bytes or an error, and an error only after a fault; after a fault a change
 has happened or not, and nothing else; nothing is ever in conflict, since nobody else changes the storage.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import sys
 import tempfile
 from pathlib import Path
@@ -144,8 +146,9 @@ class CoreMachine(RuleBasedStateMachine):
         return not parent or (parent in self.tree and self.tree[parent] is None)
 
     def calm(self) -> None:
-        """The storage is well again."""
+        """The storage is well again, and so is the disk of the cache."""
         self.core.sync(self.remote.rules.clear)
+        self.core.sync(self.calm_index)
 
     def excused(self, problem: StorageError) -> None:
         """An error needs a reason."""
@@ -390,7 +393,11 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule()
     def evict(self) -> None:
-        self.core.sync(self.vfs.evictor.make_room, 1 << 40)
+        try:
+            self.core.sync(self.vfs.evictor.make_room, 1 << 40)
+        except StorageError as problem:
+            self.excused(problem)
+            self.calm()
         self.check_what_is_held()
 
     @rule()
@@ -427,6 +434,37 @@ class CoreMachine(RuleBasedStateMachine):
                 self.core.sync(lambda: self.remote.rule("read", cut=0))
             case "long":
                 self.core.sync(lambda: self.remote.rule("read", extra=b"TOO MUCH"))
+
+    @rule(operation=st.sampled_from(["put", "read", "list", "rename"]), delay=st.sampled_from([0.5, 5.0, 20.0]))
+    def be_slow(self, operation: str, delay: float) -> None:
+        self.core.sync(lambda: self.remote.rule(operation, delay=delay))
+
+    @rule(at=st.sampled_from([0, 4 * KIB]))
+    def change_an_upload_on_its_way(self, at: int) -> None:
+        self.faulted = True
+        self.core.sync(lambda: self.remote.rule("put", flip=at))
+
+    @rule(after=st.integers(0, 3))
+    def fail_at_the_index(self, after: int) -> None:
+        """The write of the index after so many others fails, as on a bad disk."""
+        self.faulted = True
+        index, before = self.vfs.store.index, after
+
+        def fail(statements: Any) -> int:
+            nonlocal before
+            before -= 1
+            if before < 0:
+                self.calm_index()
+                problem = sqlite3.OperationalError("disk I/O error")
+                problem.sqlite_errorcode = sqlite3.SQLITE_IOERR
+                raise problem
+            return type(index)._transact(index, statements)
+
+        self.core.sync(lambda: setattr(index, "_transact", fail))
+
+    def calm_index(self) -> None:
+        """The disk is well again."""
+        vars(self.vfs.store.index).pop("_transact", None)
 
     @rule()
     def drain(self) -> None:

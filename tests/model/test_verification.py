@@ -170,3 +170,13 @@ async def test_the_cheapest_algorithm_that_both_know_is_used() -> None:
     assert algorithm(Capabilities(hashes=frozenset({"md5", "sha256"}))) == "md5"
     assert algorithm(Capabilities(hashes=frozenset({"sha512", "quickxor"}))) == "sha512"
     await trio.lowlevel.checkpoint()
+
+
+async def test_with_no_delay_close_says_that_it_arrived_changed(tmp_path: Path) -> None:
+    remote = memory()
+    async with opened(remote, settings(tmp_path, write_back=0.0)) as vfs:
+        remote.rule("put", "f", flip=0)
+        with pytest.raises(Corrupt, match="what was sent"):
+            await write_file(vfs, "f", b"content")
+        assert await vfs.drain() == ()
+        assert await content_of_remote(remote.inner) == {"f": b"content"}
