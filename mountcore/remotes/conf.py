@@ -197,7 +197,7 @@ class Config:
                 log.info("%s: option %r is not known here and has no effect", section.place, key)
                 continue
             values[key] = self._revealed(option.secret, text, f"{section.place}: option {key!r} of remote {name!r}")
-            secret = secret or (option.secret and bool(text))
+            secret = secret or ((option.secret or option.sensitive) and bool(text))
         if secret and section is not None:
             _warn_if_open(self._rclone if section.foreign else self._path)
         for option in facts.options:

@@ -61,16 +61,29 @@ def _scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _started(command: Callable[[int], list[str]], log: Path) -> tuple[ServerProcess, int]:
+    """A server on a port that was free when we looked; where somebody was faster, on another."""
+    for attempt in itertools.count():
+        port = free_port()
+        server = ServerProcess(command(port), port, log, greets=False)
+        try:
+            server.start()
+        except RuntimeError:
+            if attempt == 3:
+                raise
+            continue
+        return server, port
+    raise AssertionError
+
+
 @contextmanager
 def rclone_s3() -> Iterator[ObjectServer]:
     """``rclone serve s3`` over a folder: its own implementation of the protocol, with checked signatures."""
     with _scratch() as folder:
         (folder / "files").mkdir()
-        port = free_port()
         command = [find_program("rclone"), "--config", str(folder / "none.conf"), "--cache-dir", str(folder / "cache")]
-        command += ["serve", "s3", str(folder / "files"), "--addr", f"127.0.0.1:{port}", f"--auth-key={KEY},{SECRET}"]
-        server = ServerProcess(command, port, folder / "log", greets=False)
-        server.start()
+        command += ["serve", "s3", str(folder / "files"), f"--auth-key={KEY},{SECRET}", "--addr"]
+        server, port = _started(lambda port: [*command, f"127.0.0.1:{port}"], folder / "log")
         try:
             url = f"http://127.0.0.1:{port}"
             yield ObjectServer("rclone-s3", "s3", _s3_options(url) | {"provider": "Rclone"}, url, folder / "files")
@@ -82,10 +95,8 @@ def rclone_s3() -> Iterator[ObjectServer]:
 def moto_s3() -> Iterator[ObjectServer]:
     """moto's server: everything in memory, metadata and conditions kept, signatures not checked."""
     with _scratch() as folder:
-        port = free_port()
-        command = [find_program("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
-        server = ServerProcess(command, port, folder / "log", greets=False)
-        server.start()
+        command = [find_program("moto_server"), "-H", "127.0.0.1", "-p"]
+        server, port = _started(lambda port: [*command, str(port)], folder / "log")
         try:
             url = f"http://127.0.0.1:{port}"
             yield ObjectServer("moto", "s3", _s3_options(url), url)
@@ -97,11 +108,9 @@ def moto_s3() -> Iterator[ObjectServer]:
 def azurite() -> Iterator[ObjectServer]:
     """Azure's own emulator of Blob Storage, from npm; `install` fetches it."""
     with _scratch() as folder:
-        port = free_port()
         command = [find_program("node"), str(find_azurite()), "--silent", "--location", str(folder), "--loose"]
-        command += ["--skipApiVersionCheck", "--blobPort", str(port)]
-        server = ServerProcess(command, port, folder / "log", greets=False)
-        server.start()
+        command += ["--skipApiVersionCheck", "--blobPort"]
+        server, port = _started(lambda port: [*command, str(port)], folder / "log")
         try:
             url = f"http://127.0.0.1:{port}/devstoreaccount1"
             yield ObjectServer("azurite", "azureblob", {"use_emulator": "true", "endpoint": url}, url)
