@@ -10,13 +10,16 @@ What becomes of an upload is decided once:
     end of file from the client         → commit asynchronously, then 226, or the reason why not
     reset, ABOR, time-out, lost control → discard (with ``keep_partial``: publish what arrived), 426
 
-A reset is never an end of file. The socket is closed and its number forgotten *before* the core is asked to
-commit, since the number may be another connection's at once.
+A reset is never an end of file, nor is the end of the data of a client whose control connection is gone. The socket
+is closed and its number forgotten *before* the core is asked to commit, since the number may be another connection's
+at once.
 """
 
 from __future__ import annotations
 
 import os
+import select
+import socket
 import ssl
 from typing import Any
 
@@ -207,6 +210,9 @@ class DataChannel(Channel):
                 self._take_in(upload, self.cmd_channel.buffer[:count])
                 self._received(count)
             if ended:
+                if self._broken or client_is_gone(self.cmd_channel.socket):
+                    self._break_off()
+                    return
                 upload.end()
         except Undecodable as problem:
             self._fail(f"426 The data cannot be decompressed ({problem}); nothing was stored.")
@@ -317,3 +323,13 @@ class DataChannel(Channel):
         session = self.cmd_channel
         super(Secured, self).close()
         session.resume()
+
+
+def client_is_gone(control: socket.socket) -> bool:
+    """Whether the client has closed its control connection, or died: then the end of its data is not the file's end.
+
+    A process that is killed closes its connections in the order in which it opened them.
+    """
+    poll = select.poll()
+    poll.register(control, select.POLLRDHUP)
+    return any(events & (select.POLLRDHUP | select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))

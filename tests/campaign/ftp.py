@@ -21,6 +21,13 @@ from .ground import PASSWORD, USER, Ground, answers, until
 from .table import Row
 
 SIZE = 400_000
+VERBS = [
+    "USER", "PASS", "ACCT", "REIN", "AUTH", "PBSZ", "PROT", "CCC", "PASV", "EPSV", "PORT", "EPRT", "TYPE", "MODE",
+    "STRU", "RETR", "STOR", "STOU", "APPE", "REST", "ALLO", "ABOR", "LIST", "NLST", "MLSD", "MLST", "STAT", "CWD",
+    "CDUP", "PWD", "MKD", "RMD", "DELE", "RNFR", "RNTO", "SIZE", "MDTM", "MFMT", "MFF", "HASH", "XCRC", "XMD5",
+    "XSHA1", "AVBL", "SITE", "HELP", "FEAT", "OPTS", "CLNT", "LANG", "HOST", "NOOP", "SYST", "CSID", "XMKD", "RANG",
+    "LPSV",
+]  # fmt: skip
 
 
 def _process(ground: Ground) -> Path:
@@ -94,9 +101,18 @@ def aborted_uploads(ground: Ground, row: Row) -> None:
         with contextlib.suppress(ftplib.Error, OSError, EOFError):
             session.voidresp()
 
-    def control_lost(session: ftplib.FTP, data: socket.socket) -> None:
+    def reset_control(session: ftplib.FTP) -> None:
         assert session.sock is not None
+        assert session.file is not None
+        session.file.close()  # it holds the connection open, too
         _reset(session.sock)
+
+    def control_lost(session: ftplib.FTP, data: socket.socket) -> None:
+        reset_control(session)
+        data.close()
+
+    def client_killed(session: ftplib.FTP, data: socket.socket) -> None:
+        session.close()
         data.close()
 
     def abor(session: ftplib.FTP, data: socket.socket) -> None:
@@ -107,12 +123,11 @@ def aborted_uploads(ground: Ground, row: Row) -> None:
         data.close()
 
     def both_lost(session: ftplib.FTP, data: socket.socket) -> None:
-        assert session.sock is not None
         _reset(data)
-        _reset(session.sock)
+        reset_control(session)
 
-    ways = [data_reset, control_lost, abor, both_lost]
-    for number in range(ground.scaled(16, 400)):
+    ways = [data_reset, control_lost, client_killed, abor, both_lost]
+    for number in range(ground.scaled(20, 400)):
         command = ground.chance.choice(["STOR file", "STOR new", "APPE file", "REST"])
         with contextlib.suppress(ftplib.Error, OSError, EOFError), ground.ftp() as session:
             session.voidcmd("TYPE I")
@@ -122,6 +137,12 @@ def aborted_uploads(ground: Ground, row: Row) -> None:
             time.sleep(ground.chance.uniform(0, 0.02))  # some of it has arrived, and some has not
             ways[number % len(ways)](session, data)
         row.injected += 1
+        with ground.ftp() as session:
+            row.checked += 1
+            session.voidcmd("TYPE I")
+            if (size := session.size("file")) != SIZE:
+                row.lose(f"{command} ended by {ways[number % len(ways)].__name__}: the file has {size} bytes")
+                break
     with ground.ftp() as session:
         row.checked += 1
         if (names := sorted(session.nlst())) != ["file"]:
@@ -208,12 +229,13 @@ def hostile_bytes(ground: Ground, row: Row) -> None:
     before = _memory(ground)
     lines = [
         b"A" * 10_000_000, b"\0" * 5000 + b"\r\n", b"\xff\xf4\xff\xf2" * 1000 + b"ABOR\r\n", b"NOOP\n" * 50_000,
-        b"PASV\r\n" * 3000, b"CWD " + b"../" * 2000 + b"\r\n", b"RETR ..%2f..%2foutside\r\n", b"RETR \xc0\xae\xc0\xae/outside\r\n",
+        b"PASV\r\n" * 3000, b"CWD " + b"../" * 2000 + b"\r\n", b"RETR ..%2f..%2foutside\r\n",
+        b"RETR \xc0\xae\xc0\xae/outside\r\n",
         b"RETR /../outside\r\n", b"RETR ..\\..\\outside\r\n", b"RETR escape/outside\r\n", b"SITE " * 1000 + b"\r\n",
         b"PORT 8,8,8,8,0,80\r\nLIST\r\n", b"EPRT |1|8.8.8.8|80|\r\nLIST\r\n", b"PORT 127,0,0,1,0,22\r\nLIST\r\n",
         b"MKD \x01\x02\x03\r\n", b"STOR a\rb\r\n", b"RNTO x\r\n", b"REST -1\r\nREST 99999999999999999999\r\n",
     ]  # fmt: skip
-    with _served(ground, row, 5.0):
+    with _served(ground, row, 10.0):
         for login in (False, True):
             for line in lines:
                 with contextlib.suppress(OSError):
@@ -272,12 +294,19 @@ def stolen_port(ground: Ground, row: Row) -> None:
     ground.drain()
 
 
+def _two_free_ports() -> int:
+    """The first of two ports in a row that nobody has."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            with contextlib.suppress(OSError):
+                other.bind(("127.0.0.1", one.getsockname()[1] + 1))
+                return int(one.getsockname()[1])
+
+
 def exhausted_ports(ground: Ground, row: Row) -> None:
     """Every passive port is taken: 425, and not a port from outside the range."""
-    free = socket.socket()
-    free.bind(("127.0.0.1", 0))
-    low = free.getsockname()[1]
-    free.close()
+    low = _two_free_ports()
     ground.storage.start()
     ground.configure()
     text = (ground.home / "gateway.toml").read_text().replace('"any"', f'"{low}-{low + 1}"')
@@ -301,79 +330,21 @@ def exhausted_ports(ground: Ground, row: Row) -> None:
 def fuzz(ground: Ground, row: Row) -> None:
     """Commands by a grammar, well-formed and not: no traceback, nothing leaks, nobody else notices."""
     _start(ground, max_login_attempts=100, ban_after=0, login_delay="0s")
-    verbs = [
-        "USER",
-        "PASS",
-        "ACCT",
-        "REIN",
-        "AUTH",
-        "PBSZ",
-        "PROT",
-        "CCC",
-        "PASV",
-        "EPSV",
-        "PORT",
-        "EPRT",
-        "TYPE",
-        "MODE",
-        "STRU",
-        "RETR",
-        "STOR",
-        "STOU",
-        "APPE",
-        "REST",
-        "ALLO",
-        "ABOR",
-        "LIST",
-        "NLST",
-        "MLSD",
-        "MLST",
-        "STAT",
-        "CWD",
-        "CDUP",
-        "PWD",
-        "MKD",
-        "RMD",
-        "DELE",
-        "RNFR",
-        "RNTO",
-        "SIZE",
-        "MDTM",
-        "MFMT",
-        "MFF",
-        "HASH",
-        "XCRC",
-        "XMD5",
-        "XSHA1",
-        "AVBL",
-        "SITE",
-        "HELP",
-        "FEAT",
-        "OPTS",
-        "CLNT",
-        "LANG",
-        "HOST",
-        "NOOP",
-        "SYST",
-        "CSID",
-        "XMKD",
-        "RANG",
-        "LPSV",
-    ]
-    words = ["", "a", "d", "d/x", "/", "..", "a b", "é", "\x00", "%", "-la", "I", "A", "S", "F", "P", "C", "0", "-1", "5",
-             "99999999999", "UTF8 ON", "CHMOD 644 a", "UTIME a", "20200101000000 a", "SHA-256", "*", "[a]", "~", "x" * 3000,
-             "127,0,0,1,7,7", "|1|127.0.0.1|2000|", "|||", "TLS", "a\tb", "\xff\xfe", USER, PASSWORD]  # fmt: skip
+    words = ["", "a", "d", "d/x", "/", "..", "a b", "é", "\x00", "%", "-la", "I", "A", "S", "F", "P", "C", "0", "-1",
+             "5", "99999999999", "UTF8 ON", "CHMOD 644 a", "UTIME a", "20200101000000 a", "SHA-256", "*", "[a]", "~",
+             "x" * 3000, "127,0,0,1,7,7", "|1|127.0.0.1|2000|", "|||", "TLS", "a\tb",
+             "\xff\xfe", USER, PASSWORD]  # fmt: skip
     before = _descriptors(ground), _threads(ground), _memory(ground)
     chance = random.Random(ground.chance.random())
     deadline = time.monotonic() + ground.scaled(8, 600)
-    with _served(ground, row, 5.0):
+    with _served(ground, row, 10.0):
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 sock = _raw(ground, login=chance.random() < 0.9)
                 with sock:
                     sock.settimeout(0.2)
                     for _ in range(chance.randrange(1, 40)):
-                        line = f"{chance.choice(verbs)} {' '.join(chance.choices(words, k=chance.randrange(0, 3)))}"
+                        line = f"{chance.choice(VERBS)} {' '.join(chance.choices(words, k=chance.randrange(0, 3)))}"
                         if chance.random() < 0.05:
                             line = line[: chance.randrange(len(line))] + chr(chance.randrange(256))
                         sock.sendall(
