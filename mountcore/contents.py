@@ -222,7 +222,10 @@ class Contents:
         """A borrower who finds the disk full is told so by the disk itself: clean files go before that."""
         while self._lent:
             if not self.evictor.roomy():
-                self.evictor.rescue()
+                try:
+                    self.evictor.rescue()
+                except OSError as problem:
+                    log.warning("the cache cannot make room now: %s", problem)
             await trio.sleep(1)
 
     async def preserve(self, item: Item) -> None:

@@ -22,6 +22,7 @@ from .store import Store
 log = logging.getLogger(__name__)
 
 BATCH = 256
+UNBOUNDED = -(1 << 62)
 ROOMY = 512 << 20
 """Bytes that must be free on the cache's disk for files to be written past the cache's bookkeeping."""
 RESCUE = 16 << 20
@@ -106,7 +107,7 @@ class Evictor:
 
     def over(self) -> int:
         """Bytes held beyond the bounds; 0 or less is fine."""
-        over = 0
+        over = UNBOUNDED
         if self._settings.max_size is not None:
             over = self._store.held - self._settings.max_size
         if self._settings.min_free_space is not None:

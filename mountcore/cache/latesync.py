@@ -36,7 +36,10 @@ class LateSync:
         """For ever."""
         while True:
             await trio.sleep(EVERY)
-            await self.look()
+            try:
+                await self.look()
+            except OSError as problem:  # the cache's disk: who needs it is told, and the next look tries again
+                log.warning("changed files cannot be synced now: %s", problem)
 
     async def look(self) -> None:
         """Sync what is closed and has not changed since the last look; then the index, once for all of it."""

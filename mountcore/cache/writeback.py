@@ -351,12 +351,17 @@ class WriteBack:
             self._kick.set()
 
     def _start(self, task: _Task) -> None:
+        try:
+            self._store.acquire(task.item)
+        except OSError as problem:  # no descriptor left, say: this upload's trouble, and not the queue's
+            self._failed(task, problem)
+            self._announce()
+            return
         task.state = UploadState.UPLOADING
         task.scope = trio.CancelScope()
         task.began = trio.current_time()
         task.settled = trio.Event()
         self._uploading += 1
-        self._store.acquire(task.item)
         self._nursery.start_soon(self._attempt, task)
         self._announce()
 
