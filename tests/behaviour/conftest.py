@@ -146,8 +146,7 @@ DOORS: dict[str, tuple[frozenset[Ability], Callable[[ExitStack, Path], Door]]] =
     "vfs-folder": (VfsDoor.lacks, vfs_over_a_folder),
     "fuse-folder": (MountDoor.lacks, mount_over_a_folder),
     "passthrough-folder": (MountDoor.lacks, passthrough_over_a_folder),
-    # moto's addresses end at a line break; S3 keys are UTF-8
-    "fuse-s3": (MountDoor.lacks | {Ability.LINE_BREAKS, Ability.RAW_NAMES}, mount_over_s3),
+    "fuse-s3": (MountDoor.lacks | {Ability.LINE_BREAKS}, mount_over_s3),  # moto's addresses end at a line break
     "ftp-folder": (FtpDoor.lacks, ftp_over_a_folder),
     "fuse-sftp": (MountDoor.lacks, mount_over_sftp),
     "fuse-webdav": (MountDoor.lacks | {Ability.TIMES}, mount_over_webdav),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mountcore.errors import Corrupt, Denied, NotFound, Quota, Refused, StorageError, Unreachable
-from mountcore.remotes.objects import times
+from mountcore.errors import Corrupt, Denied, InvalidName, NotFound, Quota, Refused, StorageError, Unreachable
+from mountcore.remotes.objects import raw_names, times
 from mountcore.remotes.objects.s3.documents import page
 from mountcore.remotes.objects.s3.errors import error, parse
 from mountcore.remotes.objects.s3.options import parse as parse_options
@@ -140,3 +142,39 @@ def test_where_buckets_are() -> None:
     assert origin(endpoint="minio.lan:9000") == ("https://minio.lan:9000", True)
     assert origin(endpoint="http://[::1]:9000/base/") == ("http://[::1]:9000/base", True)
     assert origin(endpoint="https://h", force_path_style="false") == ("https://h", False)
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("d/x\udcff", "d/x‛FF"),
+        ("\udcc3", "‛C3"),
+        ("a‛FFb", "a‛‛FFb"),
+        ("‛", "‛"),
+        ("‛c3", "‛c3"),
+        ("q‛7Fz", "q‛7Fz"),
+        ("‛‛FF", "‛‛‛FF"),
+        ("日本語", "日本語"),
+    ],
+)
+def test_names_that_are_not_utf_8_are_written_as_rclone_writes_them(path: str, key: str) -> None:
+    assert raw_names.written(path) == key
+    assert raw_names.read(key) == path
+
+
+@given(st.text(st.one_of(st.sampled_from("‛‛F8a0Cz."), st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF))))
+def test_every_name_comes_back_or_is_refused(path: str) -> None:
+    try:
+        key = raw_names.written(path)
+    except InvalidName:
+        return
+    key.encode()
+    assert raw_names.read(key) == path
+
+
+@given(st.text("‛F8aC."))
+def test_every_key_can_be_asked_for_again(key: str) -> None:
+    try:
+        assert raw_names.written(raw_names.read(key)) == key
+    except InvalidName:
+        assert raw_names.read(key) == key

@@ -48,6 +48,7 @@ from ..protocol import (
     Usage,
     Version,
 )
+from . import raw_names
 from .moving import move_all
 from .shown import REMEMBERED, Recent, Shown, levels
 from .store import MTIME, NOTHING, Condition, Found, Key, Page, Store
@@ -359,8 +360,10 @@ class Objects(Remote):
 
     def _at(self, path: str) -> Key:
         check_path(path)
+        whole = join(self._root, path) if path else self._root
+        if self._store.facts.raw_names:
+            whole = raw_names.written(whole)
         try:
-            whole = join(self._root, path) if path else self._root
             whole.encode()
         except UnicodeEncodeError:
             raise InvalidName(path, "the storage takes names in UTF-8 only") from None

@@ -16,6 +16,7 @@ from ...errors import NotFound, StorageError
 from ..partials import is_ours
 from ..paths import basename, parent
 from ..protocol import Entry, Kind, Version
+from . import raw_names
 from .store import NOTHING, Found, Key, Page, Store
 from .times import SECOND, read
 
@@ -35,6 +36,11 @@ class Shown:
         self._store = store
         self._server_times = server_times
         self._times = Recent[tuple[Key, str, int | None], int | None](REMEMBERED)
+
+    def _name(self, key: str, prefix: Key) -> str:
+        """What is behind the prefix, as a path."""
+        below = key[len(prefix.key) :]
+        return raw_names.read(below) if self._store.facts.raw_names else below
 
     def version(self, at: Key, found: Found) -> Version:
         return self.entry("", at, found).version
@@ -79,15 +85,15 @@ class Shown:
         wanted: list[Found] = []
         found: list[Entry] = []
         for listed in page.objects:
-            name = listed.key[len(prefix.key) :]
+            name = self._name(listed.key, prefix)
             if listed.key != prefix.key and not is_ours(name) and _is_name(name, prefix):
                 wanted.append(listed)
         for at, one in await self.dated(prefix.bucket, wanted):
-            name = one.key[len(prefix.key) :]
+            name = self._name(one.key, prefix)
             names.add(name)
             found.append(self.entry(name, at, one))
         for below in page.prefixes:
-            name = below[len(prefix.key) :].removesuffix("/")
+            name = self._name(below, prefix).removesuffix("/")
             if not _is_name(name, prefix):
                 continue
             if name in names:
@@ -101,7 +107,7 @@ class Shown:
         """(Path of its directory below ``prefix``, entry), with the directories above what was not ``seen`` yet."""
         out: list[tuple[str, Entry]] = []
         for at, one in dated:
-            inner = one.key[len(prefix.key) :]
+            inner = self._name(one.key, prefix)
             path = inner.removesuffix("/")
             if not all(_is_name(part, prefix) for part in path.split("/")) or is_ours(basename(path)):
                 continue

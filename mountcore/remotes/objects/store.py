@@ -76,6 +76,8 @@ class StoreFacts:
     """Keys may end in "/"."""
     buckets: bool = False
     """`buckets`, `make_bucket` and `remove_bucket` work."""
+    raw_names: bool = False
+    """Names that are not UTF-8 are written as rclone writes them; elsewhere the store has encoded names already."""
     links: bool = False
     hashes: frozenset[str] = frozenset()
     longest_key: int = 1024

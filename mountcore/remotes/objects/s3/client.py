@@ -51,6 +51,7 @@ class S3:
             conditional_put=bool(self._uploads.conditional),
             replaces_metadata=True,
             markers=True,
+            raw_names=True,
             buckets=True,
             links=True,
             hashes=frozenset({"md5"}),
