@@ -299,6 +299,9 @@ class Fetcher:
                     self._end(stream)  # not what the item is about any more; who still waits starts anew
                     return False
                 if stream.position + len(piece) > span.stop:
+                    if not item.dirty:  # perhaps all of it was from elsewhere in the file
+                        self._store.discard_clean(item, Span(span.start, stream.position))
+                        stream.position = span.start
                     raise Corrupt(stream.path, "the remote sent more than it was asked for")
                 if not stream.must and not self._make_room(len(piece)):
                     raise NoSpace(stream.path, "the cache is full of files that are in use or not uploaded yet")

@@ -40,6 +40,8 @@ class Rule:
     gate_after: Gate | None = None
     extra: bytes = b""
     """Comes after the end of what was asked for, in the same piece."""
+    whole: bool = False
+    """A body is the whole file, whatever range was asked for."""
     cut: int | None = None
     """A body ends after this many bytes."""
     dies: int | None = None
@@ -134,8 +136,10 @@ class Faulty(Around):
 
     @asynccontextmanager
     async def read(self, path: str, span: Span, version: Version | None) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with self._call("read", path, span) as rule, self.inner.read(path, span, version) as body:
-            yield self._body(body, rule, span)
+        async with self._call("read", path, span) as rule:
+            asked = Span(0, 1 << 62) if rule.whole else span
+            async with self.inner.read(path, asked, version) as body:
+                yield self._body(body, rule, span)
 
     async def _body(self, body: AsyncIterator[bytes], rule: Rule, span: Span) -> AsyncIterator[bytes]:
         done = 0

@@ -191,3 +191,23 @@ async def test_a_file_that_went_while_its_listing_was_believed_is_not_found(tmp_
         await handle.close()
         with pytest.raises(NotFound):
             await vfs.resolve("f")
+
+
+async def test_a_remote_that_ignores_ranges_leaves_nothing_wrong_in_the_cache(tmp_path: Path) -> None:
+    """Its adapter should notice at the first byte; here it does not, and there is more than was asked for."""
+    remote = memory()
+    data = os.urandom(5 * MIB)
+    await edit(remote, "file", data)
+    start = 4 * MIB + MIB // 2
+    async with opened(remote, settings(tmp_path)) as vfs:
+        remote.rule("read", "file", whole=True, times=1)
+        handle = await vfs.open(await vfs.resolve("file"), OpenFlags.READ)
+        assert await handle.read(start, MIB) == data[start:], "it was noticed, and asked for again"
+        assert remote.asked("read") == 2
+        remote.rule("read", "file", whole=True, times=100)
+        vfs.evictor.make_room(1 << 40)
+        with pytest.raises(Corrupt, match="more than it was asked for"):
+            await handle.read(start, MIB)
+        remote.rules.clear()
+        assert await handle.read(0, 5 * MIB) == data
+        await handle.close()
