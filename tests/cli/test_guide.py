@@ -44,3 +44,15 @@ def test_links_between_documents_lead_somewhere() -> None:
 def test_documents_do_not_name_this_machine() -> None:
     for document in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         assert not re.search(r"/work/|/opt/pv|/root/", document.read_text()), document
+
+
+def test_every_test_that_the_promises_name_exists() -> None:
+    root = GUIDE.parent.parent
+    text = (root / "docs" / "SEMANTICS.md").read_text()
+    named = set(re.findall(r"`((?:tests|benchmarks)/[\w/]+(?:\.py|/))`", text))
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not (root / name).exists()] == []
+    for section in text.split("\n## ")[1:]:
+        title = section.splitlines()[0]
+        known = title in ("Tenets", "Where we depart from rclone", "The mount, call by call")
+        assert known or "Tests: " in section, f"the promises of {title!r} name no test"
