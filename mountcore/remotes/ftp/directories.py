@@ -42,9 +42,12 @@ async def entries_of(session: Session, directory: str) -> AsyncGenerator[list[En
         async for some in found:
             entries: list[Entry] = []
             for listed in some:
+                if listed.kind is Kind.FILE and listed.size is not None and not remarkable(listed.name):
+                    entries.append(Entry(listed.name, Kind.FILE, listed.size, listed.mtime_ns, listed.resolution_ns))
+                    continue
                 if listed.kind is None or listed.name in _SELF:
                     continue
-                name = listed.name if remarkable(listed.name) is None else names.decode(listed.name)
+                name = names.decode(listed.name)
                 if name is None or "/" in name or "\0" in name or name in _SELF:
                     log.warning("%r: skipped a name that cannot be used: %.100r", directory, listed.name)
                 elif listed.kind is Kind.FILE and listed.size is None:

@@ -74,7 +74,7 @@ class NameEncoding:
     last: frozenset[str] = frozenset(" ")
 
     remarkable: re.Pattern[str] = field(init=False, repr=False, compare=False)
-    """What a name must have in it, or at an end, to be changed at all, either way."""
+    """What a name must have in it, or at an end, to be changed either way, or not to be usable at all."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "remarkable", _remarkable(self.anywhere, self.first, self.last))
@@ -141,7 +141,8 @@ def _remarkable(anywhere: frozenset[str], first: frozenset[str], last: frozenset
         return f"[{''.join(map(re.escape, both))}]" if both else "(?!)"
 
     always = one_of(anywhere | {"\r", "\n"})
-    return re.compile(f"{QUOTE}|{always}|^{one_of(first)}|{one_of(last)}\\Z")
+    unusable = r"[/\0]|^\.{0,2}\Z"
+    return re.compile(rf"{QUOTE}|{always}|^{one_of(first)}|{one_of(last)}\Z|{unusable}")
 
 
 _NEVER = ("\r", "\n")

@@ -103,8 +103,9 @@ class FtpRemote(Remote):
             aside: Batch = []
             async with aclosing(session.listing(wanted)) as batches:
                 async for batch in batches:
-                    plain: Batch = []
-                    for entry in batch:
+                    odd = {n for n, e in enumerate(batch) if e.kind is Kind.SYMLINK or ".portside-" in e.name}
+                    plain = batch if not odd else [entry for n, entry in enumerate(batch) if n not in odd]
+                    for entry in (batch[n] for n in sorted(odd)):
                         if is_ours(entry.name):
                             self._leftovers.noticed(wanted, entry, now)
                             if not is_abandonable(entry.name):

@@ -15,7 +15,6 @@ if the new one cannot take its place; between the two renames the name is missin
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import final
 
 import trio
@@ -39,11 +38,11 @@ from .data import Data
 from .leftovers import WORTH_RESUMING, Interrupted, Leftovers, digest
 from .listing import SECOND, format_stamp, parse_stamp
 from .replies import Reply, ReplyError, error_for
+from .sending import FirstPiece, Progress, send_all
 from .server import Server
 from .session import Session
 
 log = logging.getLogger(__name__)
-PIECE = 1 << 20
 EARLY_CHECK = 4 << 20
 """From this size on, `expect` is looked at before the upload too: it may save the whole transfer."""
 CLEANUP = 5.0
@@ -70,7 +69,7 @@ async def store(
     if source.size >= EARLY_CHECK:
         await check(session, path, expect)
     partial, start = await _beginning(session, path, source, begun, leftovers)
-    progress = _Progress(partial, start)
+    progress = Progress(partial, start)
     try:
         partial = await _send(session, partial, path, source, progress)
         await _about_to_conclude(session, partial, path, expect, mtime_ns)
@@ -92,7 +91,7 @@ async def store(
     return entry
 
 
-async def _keep(session: Session, path: str, source: Source, progress: _Progress, leftovers: Leftovers) -> None:
+async def _keep(session: Session, path: str, source: Source, progress: Progress, leftovers: Leftovers) -> None:
     """Remember an upload that broke off, if it is worth going on with; else clean up after it."""
     known: bytes | None = None
     try:
@@ -104,15 +103,6 @@ async def _keep(session: Session, path: str, source: Source, progress: _Progress
         else:
             log.info("%r: the upload broke off after %d of %d bytes and may go on", path, progress.sent, source.size)
             leftovers.interrupted(path, Interrupted(progress.partial, source.size, progress.sent, known))
-
-
-@dataclass(slots=True)
-class _Progress:
-    """How far an upload has come."""
-
-    partial: str
-    start: int = 0
-    sent: int = 0
 
 
 async def _beginning(
@@ -161,12 +151,14 @@ async def settle(session: Session, path: str, lost: AnswerLost) -> Entry:
     raise lost.problem
 
 
-async def _send(session: Session, partial: str, path: str, source: Source, progress: _Progress) -> str:
+async def _send(session: Session, partial: str, path: str, source: Source, progress: Progress) -> str:
     """STOR, or what takes the rest of a partial; answers the name used, which has no dot in front where the server
     refuses one."""
     connection, server = session.connection, session.server
+    first = FirstPiece(source, progress.start, path)
     try:
-        data = await _open(session, partial, progress.start)
+        async with first.meanwhile():
+            data = await _open(session, partial, progress.start)
     except ReplyError as refusal:
         if progress.start or not server.dot_names or refusal.reply.code not in (550, 553):
             raise await _no_room_or_place(session, refusal.reply, path) from None
@@ -179,7 +171,7 @@ async def _send(session: Session, partial: str, path: str, source: Source, progr
     progress.partial, progress.sent = partial, progress.start
     async with data:
         try:
-            await _send_all(data, source, path, progress)
+            await send_all(data, source, path, progress, first)
             await data.finish()
             await trio.sleep(server.options.upload_delay)
         except TimedOut:
@@ -191,54 +183,6 @@ async def _send(session: Session, partial: str, path: str, source: Source, progr
         except ReplyError as refusal:
             raise await _no_room_or_place(session, refusal.reply, path) from None
     return partial
-
-
-async def _send_all(data: Data, source: Source, path: str, progress: _Progress) -> None:
-    """All of the source. It is read in a thread, one piece ahead: it may be on a busy disk, or wait for bandwidth."""
-
-    async def read(offset: int) -> bytes:
-        piece = await trio.to_thread.run_sync(source.pread, min(PIECE, source.size - offset), offset)
-        if not piece:
-            raise Corrupt(path, f"the source ended at {offset} of {source.size} bytes")
-        return piece
-
-    if source.size - progress.start <= PIECE:
-        offset = progress.start
-        while offset < source.size:
-            piece = await read(offset)
-            await data.send(piece)
-            offset += len(piece)
-            progress.sent = offset
-        return
-
-    async def read_ahead(sink: trio.MemorySendChannel[bytes | StorageError | OSError]) -> None:
-        offset = progress.start
-        async with sink:
-            while offset < source.size:
-                try:
-                    piece = await read(offset)
-                except (StorageError, OSError) as problem:
-                    await sink.send(problem)  # raised where it is used: not wrapped in a group
-                    return
-                await sink.send(piece)
-                offset += len(piece)
-
-    problem: BaseException | None = None
-    sink, pieces = trio.open_memory_channel[bytes | StorageError | OSError](1)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(read_ahead, sink)
-        async with pieces:
-            try:
-                async for found in pieces:
-                    if not isinstance(found, bytes):
-                        raise found
-                    await data.send(found)
-                    progress.sent += len(found)
-            except (StorageError, OSError) as failure:
-                problem = failure
-                nursery.cancel_scope.cancel()
-    if problem is not None:
-        raise problem
 
 
 async def _open(session: Session, partial: str, start: int) -> Data:

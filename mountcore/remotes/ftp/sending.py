@@ -1,0 +1,116 @@
+"""From a source to a data connection, always one piece ahead of the network.
+
+A source is read in threads: it may be on a busy disk, or hold back for a bandwidth limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import final
+
+import trio
+
+from ...errors import Corrupt, StorageError
+from ..protocol import Source
+from .data import Data
+from .replies import ReplyError
+
+PIECE = 1 << 20
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far an upload has come."""
+
+    partial: str
+    start: int = 0
+    sent: int = 0
+
+
+async def _read(source: Source, offset: int, path: str) -> bytes:
+    """One piece, in a thread: the source may be on a busy disk, or wait for bandwidth."""
+    piece = await trio.to_thread.run_sync(source.pread, min(PIECE, source.size - offset), offset)
+    if not piece:
+        raise Corrupt(path, f"the source ended at {offset} of {source.size} bytes")
+    return piece
+
+
+@final
+class FirstPiece:
+    """The beginning of a source, read while the server is still asked to take it."""
+
+    def __init__(self, source: Source, offset: int, path: str) -> None:
+        self._source = source
+        self._offset = offset
+        self._path = path
+        self._found: bytes | StorageError | OSError = b""
+
+    @asynccontextmanager
+    async def meanwhile(self) -> AsyncIterator[None]:
+        """Read during the body; what that raises is raised by `take`, and what the body raises as it is."""
+        if self._offset >= self._source.size:
+            yield
+            return
+        problem: StorageError | ReplyError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run)
+            try:
+                yield
+            except (StorageError, ReplyError) as failure:
+                problem = failure
+        if problem is not None:
+            raise problem
+
+    def take(self) -> bytes:
+        """The piece."""
+        if not isinstance(self._found, bytes):
+            raise self._found
+        return self._found
+
+    async def _run(self) -> None:
+        try:
+            self._found = await _read(self._source, self._offset, self._path)
+        except (StorageError, OSError) as problem:
+            self._found = problem
+
+
+async def send_all(data: Data, source: Source, path: str, progress: Progress, first: FirstPiece) -> None:
+    """All of the source, read one piece ahead."""
+    piece = first.take()
+    if progress.start + len(piece) == source.size:
+        if piece:
+            await data.send(piece)
+        progress.sent = source.size
+        return
+
+    async def read_ahead(sink: trio.MemorySendChannel[bytes | StorageError | OSError]) -> None:
+        offset = progress.start + len(piece)
+        async with sink:
+            await sink.send(piece)
+            while offset < source.size:
+                try:
+                    more = await _read(source, offset, path)
+                except (StorageError, OSError) as problem:
+                    await sink.send(problem)  # raised where it is used: not wrapped in a group
+                    return
+                await sink.send(more)
+                offset += len(more)
+
+    problem: BaseException | None = None
+    sink, pieces = trio.open_memory_channel[bytes | StorageError | OSError](1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_ahead, sink)
+        async with pieces:
+            try:
+                async for found in pieces:
+                    if not isinstance(found, bytes):
+                        raise found
+                    await data.send(found)
+                    progress.sent += len(found)
+            except (StorageError, OSError) as failure:
+                problem = failure
+                nursery.cancel_scope.cancel()
+    if problem is not None:
+        raise problem
