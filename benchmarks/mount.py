@@ -116,7 +116,7 @@ class Bench:
         self.big = max(8, int(256 * scale)) * MIB
         self.small_files = max(100, int(2000 * scale))
         self.random_reads = max(500, int(20_000 * scale))
-        self.wide = max(1000, int(10_000 * scale))
+        self.wide = 10_000
         self.entries = max(500, int(50_000 * scale))
         self.tree = max(200, int(5000 * scale))
         self.many = max(1000, int(100_000 * scale))

@@ -628,6 +628,17 @@ class Store:
         finally:
             os.close(folder)
 
+    def sync_everything(self) -> None:
+        """Put all that was written on the disk of the cache on it: syncfs(2). Blocking; in a worker thread."""
+        import ctypes
+
+        folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if ctypes.CDLL(None, use_errno=True).syncfs(folder):
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        finally:
+            os.close(folder)
+
     def open_files(self) -> int:
         """Items that somebody uses."""
         return sum(1 for item in self._items.values() if item.opens)

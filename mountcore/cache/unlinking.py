@@ -9,9 +9,13 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from typing import final
 
 from .index import ItemId
+
+PAUSE = 0.05
+"""Seconds in which more to delete may gather: waking a thread for each takes longer than deleting a small file."""
 
 
 @final
@@ -40,6 +44,8 @@ class Unlinker:
 
     def _work(self) -> None:
         while (task := self._queue.get()) is not None:
+            if self._queue.empty():
+                time.sleep(PAUSE)
             ident, path = task
             try:
                 os.unlink(path)

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from mountcore.cache import store
+from mountcore.cache.latesync import LateSync
 from mountcore.handle import OpenFlags
 from mountcore.vfs import Vfs
 
+from . import live
 from .scene import edit, memory, opened, settings
 
 FILES = 60
@@ -93,3 +95,24 @@ async def test_eviction_goes_by_the_latest_use_of_files_at_rest(tmp_path: Path) 
         assert vfs.evictor.make_room(3) >= 3
         assert vfs.store.get("file0") is not None, "it was used last"
         assert vfs.store.get("file1") is None
+
+
+@pytest.mark.trio
+async def test_many_closed_files_are_synced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    single: list[int] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        single.append(descriptor)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    async with opened(memory(), settings(tmp_path / "cache")) as vfs:
+        for number in range(FILES):
+            await live.write_file(vfs, f"file{number}", b"closed")
+        late = LateSync(vfs.store)
+        await late.look()
+        await late.look()
+        promised = [item.row.promise for number in range(FILES) if (item := vfs.store.get(f"file{number}"))]
+        assert promised == [2] * FILES
+        assert len(single) < FILES // 2, "the index, and not each of them"
