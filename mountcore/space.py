@@ -100,6 +100,11 @@ class Space:
     async def _count(self, directory: str) -> int:
         """The sum of all files' sizes at and below a directory, asked of the remote itself."""
         total, below = 0, []
+        if self._remote.caps.list_tree:
+            async with aclosing(self._remote.list_tree(directory)) as tree:  # type: ignore[type-var]
+                async for _, entry in tree:
+                    total += max(0, entry.size) if entry.kind is not Kind.DIRECTORY else 0
+            return total
         async with aclosing(self._remote.list(directory)) as listing:  # type: ignore[type-var]
             async for entry in listing:
                 if entry.kind is Kind.DIRECTORY:

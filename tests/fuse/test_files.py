@@ -250,3 +250,16 @@ def test_what_a_remote_cannot_hold_is_refused_with_the_right_errno(mount: Mount)
         os.mkfifo(mount.path / "fifo")
     with pytest.raises(OSError, match="not supported"):
         os.getxattr(mount.path / "f", "user.x")
+
+
+def test_a_cache_on_a_file_system_without_sparse_files_is_refused(mount: Mount) -> None:
+    """A mount is one: what a file has of blocks is what it has of bytes."""
+    script = (
+        "import sys; from pathlib import Path; from mountcore.cache.opening import open_store\n"
+        "from mountcore.errors import Refused\n"
+        "try: open_store(Path(sys.argv[1]), 'memory://x/')\n"
+        "except Refused as problem: print(problem)"
+    )
+    said = in_a_process(script, mount.path / "cache")
+    assert "cannot hold sparse files" in said
+    assert "--cache-dir" in said

@@ -283,8 +283,10 @@ async def test_room_is_never_negative(usage: Usage) -> None:
         assert 0 <= room.free <= room.total
 
 
-async def test_used_is_size_counts_the_remote(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_used_is_size_counts_the_remote(tmp_path: Path, at_once: bool) -> None:
     remote = memory()
+    remote.caps_changes = {"list_tree": at_once}
     await edit(remote, "a", bytes(1000))
     await remote.inner.mkdir("d")
     await edit(remote, "d/b", bytes(234))
@@ -292,3 +294,4 @@ async def test_used_is_size_counts_the_remote(tmp_path: Path) -> None:
     async with opened(remote, chosen) as vfs:
         room = await vfs.statfs()
         assert (room.total, room.used, room.free) == (10_000, 1234, 8766)
+        assert remote.asked("list") == (0 if at_once else 2)
