@@ -19,6 +19,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar, final
 
+import trio
+
 from ...errors import (
     Corrupt,
     Exists,
@@ -56,6 +58,7 @@ from .times import SECOND, written
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+JUST_NOW = 5.0
 UNENDING = 1 << 53
 MARKER_TYPE = "application/x-directory"
 
@@ -71,6 +74,8 @@ class Objects(Remote):
         self._markers = markers and store.facts.markers
         self._server_times = server_times
         self._shown = Shown(store, server_times=server_times)
+        self._answered = Recent[Key, tuple[str, float]](1000)
+        """What the store answered as hash of what was stored just now: asked for once, to compare."""
         self._made: set[str] = set()
         self._known = Recent[str, None](REMEMBERED)
 
@@ -205,6 +210,9 @@ class Objects(Remote):
         raise Unsupported("", "the storage does not say how much room there is")
 
     async def hash(self, path: str, algorithm: str) -> str:
+        md5, until = self._answered.pop(self._at(path), ("", 0.0))
+        if algorithm == "md5" and md5 and trio.current_time() < until:
+            return md5
         found = await self._file_head(path)
         if algorithm == "md5" and found.md5:
             return found.md5
@@ -242,6 +250,7 @@ class Objects(Remote):
         if found.size != source.size:
             raise Corrupt(path, f"{found.size} bytes are stored of {source.size}")
         self._is_there(parent(path))
+        self._answered[at] = (found.md5, trio.current_time() + JUST_NOW)
         if self._server_times or not found.tag:
             return self._shown.entry(basename(path), at, await self._head(path))
         return self._shown.entry(basename(path), at, replace(found, metadata=metadata))

@@ -74,7 +74,7 @@ class Uploads:
             raise self._gone(problem, condition) from None
         if body.md5 and not opaque and is_md5(tag) and tag.lower() != body.md5:
             raise Corrupt("", "what the server stored is not what was sent: the MD5 differs")
-        return Found(at.key, source.size, tag)
+        return Found(at.key, source.size, tag, md5=tag.lower() if is_md5(tag) and not opaque else "")
 
     def _headers(self, metadata: Mapping[str, str], content_type: str) -> dict[str, str]:
         headers = {"content-type": content_type, **dict(self._options.stored)}
