@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ftplib
 import os
+import random
 import socket
 import time
 from pathlib import Path
@@ -161,11 +162,22 @@ def test_a_data_connection_cannot_be_stolen(client: ftplib.FTP) -> None:
     thief.close()
 
 
+def two_free_ports() -> int:
+    """The first of two; below those that the kernel gives to whoever connects somewhere."""
+    for first in random.sample(range(20_000, 32_000, 2), 200):
+        with socket.socket() as one, socket.socket() as two, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", first))
+            two.bind(("127.0.0.1", first + 1))
+            return first
+    raise AssertionError("no two ports are free")
+
+
 def test_passive_ports_are_of_the_range_and_run_out() -> None:
-    with serving(lambda: Memory(""), ftp_texts={"passive-port": "41000-41001"}) as served:
+    first = two_free_ports()
+    with serving(lambda: Memory(""), ftp_texts={"passive-port": f"{first}-{first + 1}"}) as served:
         sessions = [served.connect() for _ in range(3)]
         ports = {session.makepasv()[1] for session in sessions[:2]}
-        assert ports == {41000, 41001}
+        assert ports == {first, first + 1}
         with pytest.raises(ftplib.error_temp, match="425"):
             sessions[2].makepasv()
         sessions[0].close()
