@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 BACKLOG = 512
 RESOLVED_FOR = 60.0
 """Seconds that the address of a public name is believed."""
-STACK = 512 << 10
-"""Bytes of stack of a session's thread."""
+STACK = 1 << 20
+"""Bytes of stack of a session's thread: a thousand of the usual 8 MiB are too many without overcommitted memory."""
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -219,12 +219,15 @@ class Server:
             return
         serve = self._serve_behind_proxy if proxy else self._serve
         thread = threading.Thread(target=serve, args=(sock, kind, address), name=f"ftp {address}", daemon=True)
+        before = threading.stack_size(STACK)
         try:
             thread.start()
         except RuntimeError:  # the system has no more threads for us
             log.warning("no thread can be started for another session; lower --max-connections")
             sock.close()
             self.gate.leave("" if proxy else address)
+        finally:
+            threading.stack_size(before)
 
     def _is_proxy(self, address: str) -> bool:
         proxies = self.settings.proxies

@@ -56,6 +56,8 @@ class DataChannel(Channel):
         """End when everything is sent; the session calls this right after `push`."""
         if not self._closed:
             self._go_on()
+            if self._wanted_io_events == self.ioloop.WRITE:  # not under TLS before the handshake; else there is room
+                self.handle_write_event()
 
     def enable_receiving(self, type: str, cmd: str) -> None:
         """Receive the file of an `Upload`."""
