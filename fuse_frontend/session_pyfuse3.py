@@ -47,6 +47,8 @@ _REQUESTS = (
     "create", "read", "write", "flush", "fsync", "release",
 )  # fmt: skip
 
+DOTS = (b".", b"..")
+
 _taken = False
 
 
@@ -238,8 +240,11 @@ class _Bridge(pyfuse3.Operations):
         directory, entries = await self._ops.entries(fh, start)
         told, fill, reply = self._ops.told, self._fill, pyfuse3.readdir_reply
         entry = pyfuse3.EntryAttributes()  # one for all: `readdir_reply` takes a copy
-        for place in range(start, len(entries)):
-            node = entries[place]
+        for place in range(start, len(DOTS)):  # these are not counted by the kernel
+            if not reply(token, DOTS[place], fill(entry, directory), place + 1):
+                return
+        for place in range(max(start, len(DOTS)), len(entries) + len(DOTS)):
+            node = entries[place - len(DOTS)]
             if node.parent is not directory:
                 continue
             name = node.name.encode("utf-8", "surrogateescape")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -128,3 +129,20 @@ def test_a_hangup_does_not_change_the_storage(portside: Portside, storage: FtpSt
     running.signal(signal.SIGHUP)
     running.wait_until_says("names another storage now")
     assert os.listdir(mountpoint) == []
+
+
+def test_ending_while_a_program_uses_the_mount(portside: Portside, storage: FtpStorage, mountpoint: Path) -> None:
+    """Drained first, then detached: no dead mount point is left, and the program gets errors."""
+    portside.configure(storage.section("box"))
+    running = portside.mount("box:", mountpoint, "--vfs-write-back", "1h")
+    (mountpoint / "late").write_text("late")
+    user = subprocess.Popen(["sleep", "60"], cwd=mountpoint)
+    try:
+        running.signal(signal.SIGTERM)
+        assert running.ended(60) == 0
+        assert (storage.folder / "late").read_text() == "late"
+        assert not is_mounted(mountpoint)
+        assert os.listdir(mountpoint) == []
+    finally:
+        user.kill()
+        user.wait()
