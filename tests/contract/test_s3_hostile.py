@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from sources import entries, fetch, put
 from mountcore.errors import Corrupt, Denied, StorageError, TimedOut, Unreachable
 from mountcore.remotes.protocol import ANYTHING, Remote, Span, Version
 from mountcore.remotes.registry import open_remote
+from tests.servers.certificate import make_certificate
 from tests.servers.objects import KEY, SECRET
 from tests.servers.scripted_http import answer, scripted_http
 
@@ -118,6 +120,64 @@ async def test_what_was_damaged_on_the_way_up_is_noticed() -> None:
         with pytest.raises(Corrupt, match="MD5"):
             await put(remote, "f", b"content", ANYTHING)
         await remote.aclose()
+
+
+# proxies
+
+
+async def test_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scripted_http(lambda method, target, headers: answer(200, LISTING)) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("://", "://me:p%40ss@"))
+        remote = opened("http://store.invalid:8080")
+        assert list(await entries(remote)) == ["f"]
+        _, target, headers = proxy.heard[0]
+        assert target.startswith("http://store.invalid:8080/bucket?")
+        assert headers["host"] == "store.invalid:8080"
+        assert headers["proxy-authorization"] == "Basic bWU6cEBzcw=="
+        await remote.aclose()
+        monkeypatch.setenv("no_proxy", ".invalid")
+        direct = opened("http://store.invalid:8080", connect_timeout="2s")
+        with pytest.raises(Unreachable, match="no such host"):
+            await entries(direct)
+        await direct.aclose()
+        monkeypatch.delenv("no_proxy")
+        near = opened(proxy.url)  # this machine is never asked for through a proxy
+        await entries(near)
+        assert proxy.heard[-1][1].startswith("/bucket?")
+        await near.aclose()
+
+
+async def test_through_a_tunnel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(made.certificate, made.key)
+    asked: list[bytes] = []
+
+    async def proxy(stream: trio.SocketStream) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += bytes(await stream.receive_some(1))
+        asked.append(head.split(b"\r\n")[0])
+        if b"store" not in head:
+            await stream.send_all(b"HTTP/1.1 407 Who are you\r\n\r\n")
+            return
+        await stream.send_all(b"HTTP/1.1 200 Yes\r\n\r\n")
+        secure = trio.SSLStream(stream, context, server_side=True)
+        await secure.receive_some(65536)
+        await secure.send_all(answer(200, LISTING))
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, proxy, 0)
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}")
+        remote = opened("https://store.invalid", no_check_certificate="true")
+        assert list(await entries(remote)) == ["f"]
+        assert asked == [b"CONNECT store.invalid:443 HTTP/1.1"]
+        await remote.aclose()
+        other = opened("https://other.invalid")
+        with pytest.raises(Unreachable, match="407 Who are you"):
+            await entries(other)
+        await other.aclose()
+        nursery.cancel_scope.cancel()
 
 
 # keys

@@ -23,6 +23,7 @@ import h11
 import trio
 
 from ...errors import Corrupt, Denied, Refused, StorageError, TimedOut, Unreachable
+from .proxy import Proxy, proxy_for, tunnel
 
 PIECE = 1 << 20
 _RECEIVE = 1 << 20
@@ -105,9 +106,11 @@ class HttpSettings:
 class _Connection:
     """One stream to one origin, with what was received beyond the last answer."""
 
-    def __init__(self, stream: Stream, origin: Origin) -> None:
+    def __init__(self, stream: Stream, origin: Origin, proxy: Proxy | None = None) -> None:
         self.stream = stream
         self.origin = origin
+        self.proxy = proxy
+        """Who is asked for whole addresses."""
         self.idle_since = trio.current_time()
 
     def usable(self, longest: float) -> bool:
@@ -215,9 +218,17 @@ class Http:
 
     async def _connect(self, origin: Origin) -> _Connection:
         with _network(origin, "connecting"), trio.fail_after(self._settings.connect_timeout):
-            plain = await trio.open_tcp_stream(origin.host, origin.port)
+            proxy = proxy_for(origin.scheme, origin.host, origin.port)
+            near = (proxy.host, proxy.port) if proxy else (origin.host, origin.port)
+            plain = await trio.open_tcp_stream(*near)
             if origin.scheme == "http":
-                return _Connection(plain, origin)
+                return _Connection(plain, origin, proxy)
+            try:
+                if proxy is not None:
+                    await tunnel(plain, proxy, f"{origin.authority.removesuffix(f':{origin.port}')}:{origin.port}")
+            except BaseException:
+                plain.socket.close()
+                raise
             secure = trio.SSLStream(plain, self._tls, server_hostname=origin.host, https_compatible=True)
             try:
                 await secure.do_handshake()
@@ -247,6 +258,7 @@ class _Wire:
     def __init__(self, connection: _Connection, timeout: float) -> None:
         self._stream = connection.stream
         self._origin = connection.origin
+        self._proxy = connection.proxy
         self._timeout = timeout
         self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 16)
         self._left: int | None = 0
@@ -261,6 +273,9 @@ class _Wire:
     ) -> tuple[int, dict[str, str]]:
         """Send a request and read the head of its answer."""
         lines = [("Host", self._origin.authority), *headers]
+        if self._proxy is not None:
+            target = f"{self._origin}{target}"
+            lines += self._proxy.headers
         if body is not None or method in ("PUT", "POST"):
             lines.append(("Content-Length", str(0 if body is None else body.size)))
         request = h11.Request(method=method, target=target.encode(), headers=lines)
