@@ -7,7 +7,7 @@ copy and rename between them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import final
@@ -141,12 +141,15 @@ class Places:
     async def _common(self, located: Located, a: Located, b: Located, *labels: str) -> tuple[Place, Place] | None:
         remote = await self._open(located)
         try:
-            if (await remote.stat("")).kind is not Kind.DIRECTORY:
-                return None
-        except (NotFound, NotDirectory, Unsupported):
+            there = (await remote.stat("")).kind is Kind.DIRECTORY
+        except (NotFound, NotDirectory, Denied, Unsupported) as refusal:
+            if _is_about_login(refusal):
+                raise
+            there = False
+        # the second: buckets, and no way to look at several at once
+        if not there or (not remote.caps.real_directories and not located.root.strip("/")):
+            await remote.aclose()
             return None
-        if not remote.caps.real_directories and not located.root.strip("/"):
-            return None  # buckets, and no way to look at several at once
         places = []
         for one, label in zip((a, b), labels, strict=True):
             inside = _below(one.root, located.root)
@@ -172,6 +175,7 @@ class Places:
         else:
             if entry.kind is Kind.DIRECTORY:
                 return Place(remote, label, "", entry)
+        await remote.aclose()
         place = await self._from_above(located, label)
         if place is None:
             raise problem
@@ -179,19 +183,17 @@ class Places:
 
     async def _from_above(self, located: Located, label: str) -> Place | None:
         """The place as seen from the nearest directory above it that exists."""
-        root, inside = located.root, ""
-        while (cut := _cut(root)) is not None:
-            root, name = cut
-            inside = join(name, inside) if inside else name
+        for root, inside in _above(located.root):
             remote = await self._open(replace(located, root=root))
             try:
                 if (await remote.stat("")).kind is Kind.DIRECTORY:
                     return Place(remote, label, inside, await _entry(remote, inside))
             except NotFound:
-                continue
+                pass
             except Denied as refusal:  # vsftpd says that of what is not there, too
                 if _is_about_login(refusal):
                     raise
+            await remote.aclose()  # its connections may be all that the server allows
         if located.inner is not None:
             below = await self._find(located.inner, label)
             if below.entry is None:
@@ -232,6 +234,17 @@ def _below(path: str, root: str) -> str | None:
     if path.startswith("/") != root.startswith("/") or parts[: len(base)] != base:
         return None
     return "/".join(parts[len(base) :])
+
+
+def _above(root: str) -> Iterator[tuple[str, str]]:
+    """Directories above a root, each with the rest of the path: the nearest, the highest, then those between."""
+    found: list[tuple[str, str]] = []
+    inside = ""
+    while (cut := _cut(root)) is not None:
+        root, name = cut
+        inside = join(name, inside) if inside else name
+        found.append((root, inside))
+    yield from (*found[:1], *found[-1:][: len(found) - 1], *found[1:-1])
 
 
 def root_of(located: Located) -> str:

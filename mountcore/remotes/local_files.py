@@ -7,6 +7,7 @@ beside the target, sync it, rename it over the target and sync the directory.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import stat as st
@@ -169,6 +170,7 @@ def _publish(real: str, path: str, fill: Callable[[int], None], expect: Expect, 
     check(real, path, expect)
     partial = os.path.join(os.path.dirname(real), partial_name(basename(real)))
     fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    held = _hold(fd)
     try:
         try:
             fill(fd)
@@ -188,8 +190,32 @@ def _publish(real: str, path: str, fill: Callable[[int], None], expect: Expect, 
         with suppress(FileNotFoundError):
             os.unlink(partial)
         raise
+    finally:
+        os.close(held)
     sync_directory(os.path.dirname(real))
     return stat(real, path)
+
+
+def _hold(fd: int) -> int:
+    """Show other sweepers, also of other processes, that this partial is being written, whatever time it has: a lock,
+    for as long as the descriptor that this answers is open."""
+    held = os.dup(fd)
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return held
+
+
+def _is_held(partial: str) -> bool:
+    fd = os.open(partial, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return False
 
 
 def _inherit(real: str, fd: int, before: Entry) -> None:
@@ -268,7 +294,8 @@ def sweep(directory: str) -> int:
         for item in scan:
             if is_abandonable(item.name):
                 with suppress(FileNotFoundError):
-                    if time.time() - item.stat(follow_symlinks=False).st_mtime > ABANDONED_AFTER:
+                    old = time.time() - item.stat(follow_symlinks=False).st_mtime > ABANDONED_AFTER
+                    if old and not _is_held(item.path):  # it gets its file's time before it gets its name
                         os.unlink(item.path)
                         gone += 1
     return gone

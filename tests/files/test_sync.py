@@ -7,7 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import trio
+import trio.lowlevel
 
+from mountcore.files.content import InMemory
+from mountcore.remotes.local import Local
+from mountcore.remotes.protocol import ANYTHING
 from tests.servers.command import FtpStorage, Portside
 
 from .conftest import FIRST, Here, content, make_tree, rclone
@@ -154,3 +159,24 @@ def test_standard_input_becomes_a_file(portside: Portside, storage: FtpStorage) 
     assert portside.run("rcat", "box:new/place/log.txt", stdin=text).returncode == 0
     assert (storage.folder / "new/place/log.txt").read_text() == text
     assert portside.run("cat", "box:new/place/log.txt", "--tail", "5").stdout == "line\n"
+
+
+def test_old_files_arriving_together_are_not_swept_away(tmp_path: Path) -> None:
+    """A partial has its file's time, years ago, before it has its name; that makes it no abandoned one."""
+    remote = Local(str(tmp_path))
+    (tmp_path / "d").mkdir()
+
+    async def put(name: str) -> None:
+        await remote.put(f"d/{name}", InMemory(b"x"), expect=ANYTHING, mtime_ns=FIRST)
+
+    async def many() -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(40):
+                nursery.start_soon(put, str(number))
+                if number % 8 == 7:
+                    remote._swept.clear()  # another process would sweep, too
+                    await trio.lowlevel.checkpoint()
+
+    for _ in range(5):
+        trio.run(many)
+    assert len(list((tmp_path / "d").iterdir())) == 40
