@@ -145,7 +145,7 @@ class Upload:
         self._offset = offset
         self._loop = loop
         self._fd = staged.stage.fileno()
-        self._room = staged.room
+        self._room = self._step = staged.room
         self._most: int | None = None
         if staged.allowed is not None:  # what it replaces makes room for it
             self._most = staged.allowed + (0 if how is Publish.APPEND else max(0, staged.size - offset))
@@ -186,7 +186,7 @@ class Upload:
 
     def ask(self, then: Callable[[OSError | None], None]) -> None:
         """Report what was written and ask for more room, if it is time; ``then`` is called when there is some."""
-        if self._asking is not None or self.closed or self.room > STEP // 2:
+        if self._asking is not None or self.closed or self.room > self._step // 2:
             return
         start, self._reported = self._reported, self.size
         if self._storage.acknowledge is not Acknowledge.MEMORY:

@@ -34,6 +34,7 @@ LINK_PATIENCE = 2.0
 """Seconds that a listing waits for what a link leads to; then it is shown as a link."""
 STEP = 8 << 20
 """Bytes of an upload between two reports to the core."""
+LEAST_STEP = 64 << 10
 BATCH = 256
 """Directory entries that are looked at in one trip."""
 
@@ -84,6 +85,9 @@ class Storage:
         self.vfs = vfs
         self.acknowledge = acknowledge
         self._allowance = allowance
+        bound = vfs.settings.cache.max_size
+        self._step = STEP if bound is None else max(LEAST_STEP, min(STEP, bound // 4))
+        """What an upload asks for at once; a small cache has not as much."""
 
     # finding
 
@@ -229,17 +233,17 @@ class Storage:
         """`stage`, at once or not."""
         directory, _, name = path.strip("/").rpartition("/")
         parent = self.try_resolve(directory)
-        if self._allowance is not None or self.vfs.crowded(STEP):
+        if self._allowance is not None or self.vfs.crowded(self._step):
             return None
         if not name or parent is None or parent.kind is not Kind.DIRECTORY:
             return None
         try:
             found = self.vfs.try_lookup(parent, name)
         except FileNotFoundError:
-            return Staged(self.vfs.new_stage(), parent, name, False, 0, STEP)
+            return Staged(self.vfs.new_stage(), parent, name, False, 0, self._step)
         if found is None or found.kind is not Kind.FILE:
             return None
-        return Staged(self.vfs.new_stage(), parent, name, True, self.vfs.attributes(found).size, STEP)
+        return Staged(self.vfs.new_stage(), parent, name, True, self.vfs.attributes(found).size, self._step)
 
     async def stage(self, path: str) -> Staged:
         """Begin an upload to a path, after making sure that it can have a file."""
@@ -259,18 +263,18 @@ class Storage:
             most = await self._allowance.left()
         stage = self.vfs.new_stage()
         try:
-            await stage.reserve(STEP)
+            await stage.reserve(self._step)
         except BaseException:
             await stage.discard()
             raise
         size = self.vfs.attributes(found).size if found is not None else 0
-        return Staged(stage, parent, name, found is not None, size, STEP, most)
+        return Staged(stage, parent, name, found is not None, size, self._step, most)
 
     async def more(self, stage: Stage, start: int, stop: int) -> int:
         """Bytes ``start`` to ``stop`` were written; answers up to where more may be, once there is room for it."""
         stage.wrote(start, stop)
-        await stage.reserve(STEP)
-        return STEP
+        await stage.reserve(self._step)
+        return self._step
 
     def try_commit(self, staged: Staged, size: int, how: Publish, syncing: Syncing) -> bool | None:
         """`commit`, at once or not."""

@@ -148,9 +148,20 @@ def test_a_full_cache_is_452() -> None:
     texts = {"vfs-cache-max-size": "1Mi", "vfs-write-back": "1h"}
     with serving(lambda: Memory(""), texts) as served, served.connect() as ftp:
         assert served.vfs is not None
+        with ftp.transfercmd("STOR f") as data, contextlib.suppress(OSError):  # the server hangs up when it is full
+            data.sendall(bytes(64 << 20))
         with pytest.raises(ftplib.error_temp, match="452"):
-            store(ftp, "f", bytes(64 << 20))
+            ftp.voidresp()
         assert names(ftp) == []
+
+
+def test_a_small_cache_takes_small_files_and_what_fits() -> None:
+    with serving(lambda: Memory(""), {"vfs-cache-max-size": "2Mi"}) as served, served.connect() as ftp:
+        ftp.voidcmd("TYPE I")
+        for number in range(20):
+            store(ftp, f"f{number}", b"x" * 300_000)  # more than it holds: it waits for uploads
+        assert ftp.size("f19") == 300_000
+        assert fetch(ftp, "f0") == b"x" * 300_000
 
 
 # downloads
