@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "move": ("copying:move", "Move a tree or a file"),
     "moveto": ("copying:moveto", "Move a file to exactly this name"),
     "sync": ("copying:sync", "Make the destination like the source, deleting what the source does not have"),
+    "publish": ("publish:publish", "Publish a folder, as static site generators deploy"),
     "check": ("check:check", "Compare two trees"),
     "mkdir": ("changing:mkdir", "Make a directory"),
     "rmdir": ("changing:rmdir", "Remove an empty directory"),

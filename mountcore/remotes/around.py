@@ -77,6 +77,9 @@ class Around(Remote):
     async def set_attribute(self, path: str, name: str, value: bytes | None) -> None:
         await self.inner.set_attribute(path, name, value)
 
+    async def append(self, path: str, data: bytes) -> None:
+        await self.inner.append(path, data)
+
     async def copy(self, source: str, target: str, *, expect: Expect) -> Entry:
         return await self.inner.copy(source, target, expect=expect)
 

@@ -156,6 +156,10 @@ class LimitedRemote(Around):
         await self._request()
         await self.inner.set_attribute(path, name, value)
 
+    async def append(self, path: str, data: bytes) -> None:
+        await self._request()
+        await self.inner.append(path, data)
+
     async def copy(self, source: str, target: str, *, expect: Expect) -> Entry:
         await self._request()
         return await self.inner.copy(source, target, expect=expect)

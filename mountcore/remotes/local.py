@@ -48,6 +48,7 @@ _CAPS = Capabilities(
     owners=True,
     attributes=True,
     hashes=frozenset({"md5", "sha1", "sha256"}),
+    append=True,
     copy=True,
     list_tree=True,
     usage=True,
@@ -131,6 +132,16 @@ class Local(Remote):
         await self._run(
             target, local_files.rename, self._real(source, root=False), self._real(target, root=False), source
         )
+
+    async def append(self, path: str, data: bytes) -> None:
+        def add(real: str) -> None:
+            descriptor = os.open(real, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                os.write(descriptor, data)
+            finally:
+                os.close(descriptor)
+
+        await self._run(path, add, self._real(path, root=False))
 
     async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
         def change(real: str) -> Entry:

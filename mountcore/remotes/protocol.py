@@ -139,6 +139,8 @@ class Capabilities:
     tags: bool = False
     hashes: frozenset[str] = frozenset()
     """What `hash` can tell without the content crossing the network: names as in :mod:`hashlib`."""
+    append: bool = False
+    """`append` adds to the end of a file at the storage."""
     copy: bool = False
     """`copy` copies a file at the storage, and its content does not cross the network."""
     list_tree: bool = False
@@ -271,6 +273,13 @@ class Remote(Protocol):
     async def set_attribute(self, path: str, name: str, value: bytes | None) -> None:
         """Keep one value with a file; None removes it, ``NotFound`` if there is none (`Capabilities.attributes`)."""
         raise Unsupported(path, "no extended attributes here")
+
+    async def append(self, path: str, data: bytes) -> None:
+        """Add a few bytes to the end of a file, making it if there is none (:attr:`Capabilities.append`).
+
+        Not atomic: readers may see a part of it. For logs and the like.
+        """
+        raise Unsupported(path, "the storage does not append")
 
     async def copy(self, source: str, target: str, *, expect: Expect) -> Entry:
         """Copy a file at the storage, content and time, as `put` would (:attr:`Capabilities.copy`)."""

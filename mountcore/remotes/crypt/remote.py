@@ -96,7 +96,7 @@ class Crypt(Around):
         inner = self.inner.caps
         most = None if inner.max_size is None else plain_size(inner.max_size)
         return replace(
-            inner, hashes=frozenset(), symlinks=False, hard_links=inner.hard_links and self._names.alike,
+            inner, hashes=frozenset(), append=False, symlinks=False, hard_links=inner.hard_links and self._names.alike,
             public_link=False, case_insensitive=False, max_size=most,
         )  # fmt: skip
 

@@ -86,6 +86,7 @@ class FtpRemote(Remote):
             list_tree=True,
             usage=server.has("AVBL"),
             hashes=hashes.offered(server),
+            append=server.appends is not False,
             parallelism=self._pool.size,
         )
 
@@ -236,6 +237,27 @@ class FtpRemote(Remote):
             reply = await upload.rename(session, source, target)
             if reply is not None:
                 raise Exists(target, str(reply)) if there else await session.refused(reply, target)
+
+    async def append(self, path: str, data: bytes) -> None:
+        self._changeable(path)
+        async with self._session(path) as session:
+            server = session.server
+            before = await session.find(path) if server.appends is None else None
+            transfer = await self._asked(path, session.connection.transfer("APPE", await session.at(path)))
+            async with transfer:
+                await transfer.send(data)
+                await self._asked(path, transfer.finish())
+            if server.appends is None:  # there are servers that replace the file and say 226
+                size = len(data) + (before.size if before is not None else 0)
+                server.appends = (await session.stat(path)).size == size
+                if not server.appends:
+                    raise Unsupported(path, "the server's APPE replaces files")
+
+    async def _asked(self, path: str, asking: Awaitable[T]) -> T:
+        try:
+            return await asking
+        except ReplyError as refusal:
+            raise error_for(refusal.reply, path) from None
 
     async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
         async def change(session: Session) -> Entry:

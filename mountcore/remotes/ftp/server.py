@@ -48,6 +48,8 @@ class Server:
     dot_names: bool = True
     """Names with a leading dot can be written."""
     rename_replaces: bool = True
+    appends: bool | None = None
+    """APPE adds to a file: there are servers that replace it. Looked at once."""
 
     def __post_init__(self) -> None:
         self.epsv = self.options.epsv
