@@ -24,6 +24,7 @@ from mountcore.commands.file_options import (  # noqa: E402
     SYNC_OPTIONS,
 )
 from mountcore.commands.mount import DAEMON_OPTIONS  # noqa: E402
+from mountcore.commands.publish import PUBLISH_OPTIONS  # noqa: E402
 from mountcore.options import VFS_OPTIONS, Option  # noqa: E402
 from mountcore.remotes.registry import types  # noqa: E402
 
@@ -65,6 +66,7 @@ def blocks() -> dict[str, str]:
         "mount": table((*FUSE_OPTIONS, *DAEMON_OPTIONS)), "ftp": table(FTP_OPTIONS), "vfs": table(VFS_OPTIONS),
         "process": table(PROCESS_OPTIONS), "files filter": table(FILTER_OPTIONS), "files copy": table(COPY_OPTIONS),
         "files move": table(MOVE_OPTIONS), "files sync": table(SYNC_OPTIONS), "files common": table(COMMON_OPTIONS),
+        "publish": table(PUBLISH_OPTIONS),
     } | {f"remote {kind.name}": remote_table(kind.name) for kind in types().values() if kind.options}  # fmt: skip
 
 

