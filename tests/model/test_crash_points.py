@@ -1,4 +1,4 @@
-"""A kill at every write of the index and of the cache's files, and an index that fails at each of its writes.
+"""A kill at every write of the index and of the cache's files, and a disk that fails at each of them.
 
 A plain day of work is done once while the cache directory is copied before and after each write, together with what
 the storage holds at that moment: each copy is what a kill there would have left. Each is then started from, and what
@@ -8,6 +8,7 @@ it stores is judged. The index and the file layer are the real ones, with someth
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import shutil
 import sqlite3
@@ -140,7 +141,7 @@ class Camera:
         """In front of the index and the files for as long as the block runs."""
         with pytest.MonkeyPatch.context() as patch:
             self._around(patch, Index, "_transact", "the index")
-            for name in ("ftruncate", "unlink", "rename"):
+            for name in ("pwrite", "ftruncate", "unlink", "rename"):
                 self._around(patch, os, name, name)
             yield
 
@@ -196,33 +197,52 @@ async def test_a_kill_at_every_write_leaves_one_of_two_states(tmp_path: Path) ->
         shutil.rmtree(image.place)
 
 
+class Faults:
+    """Lets the write number ``failing`` of a layer fail, once."""
+
+    def __init__(self, layer: str, failing: int) -> None:
+        self.layer, self.failing, self.count = layer, failing, 0
+        self._thread = threading.get_ident()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """In front of the layer for as long as the block runs."""
+        with pytest.MonkeyPatch.context() as patch:
+            if self.layer == "index":
+                problem: OSError | sqlite3.OperationalError = sqlite3.OperationalError("disk I/O error")
+                problem.sqlite_errorcode = sqlite3.SQLITE_IOERR  # type: ignore[union-attr]
+                self._around(patch, Index, "_transact", problem)
+            else:
+                for name in ("pwrite", "ftruncate"):
+                    self._around(patch, os, name, OSError(errno.EIO, "the disk broke"))
+            yield
+
+    def _around(self, patch: pytest.MonkeyPatch, where: Any, name: str, problem: Exception) -> None:
+        original = getattr(where, name)
+
+        def call(*args: Any, **more: Any) -> Any:
+            if threading.get_ident() == self._thread:
+                self.count += 1
+                if self.count == self.failing + 1:
+                    raise problem
+            return original(*args, **more)
+
+        patch.setattr(where, name, call)
+
+
 @pytest.mark.parametrize("number", range(len(STEPS)), ids=[step.what for step in STEPS])
-async def test_an_index_that_fails_once_loses_nothing(tmp_path: Path, number: int) -> None:
-    """Each write of one step fails in turn; the step is an error or done, and done again it is done."""
+@pytest.mark.parametrize("layer", ["index", "files"])
+async def test_a_disk_that_fails_once_loses_nothing(tmp_path: Path, number: int, layer: str) -> None:
+    """Each write of one step fails in turn: the step is done or an error, and nothing else changes."""
     expected = states()
-    failing = 0
-    while failing < 40:
-        cache = tmp_path / str(failing)
+    for failing in range(60):
         remote = await begin()
-        async with opened(remote, settings(cache, write_back=NEVER), 60) as vfs:
+        faults = Faults(layer, failing)
+        async with opened(remote, settings(tmp_path / str(failing), write_back=NEVER), 60) as vfs:
             for step in STEPS[:number]:
                 await step.do(vfs)
-            count = 0
-            original = Index._transact
-
-            def fail(index: Index, statements: Any, original: Any = original, failing: int = failing) -> int:
-                nonlocal count
-                count += 1
-                if count == failing + 1:
-                    problem = sqlite3.OperationalError("disk I/O error")
-                    problem.sqlite_errorcode = sqlite3.SQLITE_IOERR
-                    raise problem
-                return int(original(index, statements))
-
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(Index, "_transact", fail)
-                with suppress(OSError):
-                    await STEPS[number].do(vfs)
+            with faults.waiting(), suppress(OSError):
+                await STEPS[number].do(vfs)
             assert await vfs.drain() == ()
             found = await content_of_remote(remote.inner)
             where = f"write {failing} of {STEPS[number].what!r} failed: {sorted(found)}"
@@ -230,7 +250,6 @@ async def test_an_index_that_fails_once_loses_nothing(tmp_path: Path, number: in
             for path, data in found.items():
                 if data is not None:
                     assert await live.read_file(vfs, path) == data, where
-        if count <= failing:
+        if faults.count <= failing:
             return
-        failing += 1
     raise AssertionError("it never stops writing")
