@@ -273,10 +273,14 @@ async def test_a_stopped_server_times_out(at: Place) -> None:
         assert mine
         for pid in mine:
             os.kill(pid, signal.SIGSTOP)
-        with trio.fail_after(10), pytest.raises(TimedOut, match="does not answer"):
-            await remote.stat("")
-        assert (await remote.stat("")).kind is Kind.DIRECTORY  # on a new connection
-        await remote.aclose()
+        try:
+            with trio.fail_after(10), pytest.raises(TimedOut, match="does not answer"):
+                await remote.stat("")
+            assert (await remote.stat("")).kind is Kind.DIRECTORY  # on a new connection
+        finally:
+            for pid in mine:
+                os.kill(pid, signal.SIGKILL)
+            await remote.aclose()
 
 
 def _descends(pid: int, ancestor: int) -> bool:

@@ -135,6 +135,7 @@ def sshd(*, shell: bool = True, lines: Iterable[str] = ()) -> Iterator[SshServer
             "PermitRootLogin prohibit-password",
             "UseDNS no",
             "MaxStartups 50",
+            "SetEnv SHLVL=5",  # bash reads no .bashrc then: whatever is in there is not ours to run
             "Subsystem sftp internal-sftp" if not shell else "Subsystem sftp /usr/lib/openssh/sftp-server",
             *([] if shell else ["ForceCommand internal-sftp"]),
         ]

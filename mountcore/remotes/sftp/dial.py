@@ -43,12 +43,16 @@ class Dialer:
         """A connection, logged in; ``lost`` is called when it ends. Bounded; raises StorageError."""
         try:
             return await self._connect(lost, {})
+        except StorageError:  # some of ours are ConnectionErrors, too
+            raise
         except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost, ConnectionError) as problem:
             # asked for the kinds of keys that known_hosts has; if there is none of them, look at what there is
             if self._options.host_key_algorithms or self._options.host_keys is HostKeys.ANY:
                 raise login_error(problem, self._options) from None
         try:
             return await self._connect(lost, {"server_host_key_algs": "default"})
+        except StorageError:
+            raise
         except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost, ConnectionError) as problem:
             raise login_error(problem, self._options) from None
 
