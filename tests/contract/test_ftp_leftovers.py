@@ -137,6 +137,24 @@ async def test_a_partial_that_nobody_goes_on_with_is_deleted_at_the_next_contact
         nursery.cancel_scope.cancel()
 
 
+async def test_a_partial_of_another_program_that_does_not_grow_is_deleted(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = fresh("vsftpd", servers, tmp_path)
+    assert place.disk is not None
+    remote = place.open()
+    still, growing = partial_name("still"), partial_name("growing")
+    for name in (still, growing):
+        place.make(name, b"x")
+    await entries(remote)
+    monkeypatch.setattr(leftovers, "STALLED_AFTER", 1e-9)
+    place.make(growing, b"xx")
+    await entries(remote)
+    await put(remote, "f")
+    assert {path.name for path in place.disk.iterdir()} == {"f", growing}
+    await remote.aclose()
+
+
 async def test_appe_where_rest_and_stor_do_not_go_together() -> None:
     size = 3 * MIB
 

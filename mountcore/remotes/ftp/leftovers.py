@@ -3,7 +3,8 @@
 - A partial whose upload failed for good: this process knows it, and deletes it at the next contact with the server.
 - A partial of a large upload whose connection broke: this process keeps it, and a digest of what was sent. The next
   upload of the same content goes on behind it; any other deletes it.
-- A partial of some other process is known by its name: deleted when a day old, by calls that change its folder.
+- A partial of some other process is known by its name: deleted when a day old, or when it has not grown for
+  `STALLED_AFTER` under our eyes, by calls that change its folder.
 - A file set aside (``….previous``) whose successor never came is put back if, seen in a listing, its name is still
   missing after `PATIENCE`.
 
@@ -34,6 +35,8 @@ WORTH_RESUMING = 1 << 20
 """Bytes sent, below which an upload begins anew."""
 PATIENCE = 3.0
 """Seconds for another program to finish exchanging a file, before it is taken to have died meanwhile."""
+STALLED_AFTER = 900.0
+"""Seconds without a new byte after which nobody is uploading any more: every wait of an upload is far shorter."""
 _PIECE = 1 << 20
 
 
@@ -76,6 +79,8 @@ class Leftovers:
         self._failed: set[str] = set()
         self._interrupted: dict[str, Interrupted] = {}
         self._old: dict[str, set[str]] = {}
+        self._seen: dict[str, tuple[int, float]] = {}
+        """Partials of others: size, and since when we know it."""
 
     def failed(self, partial: str) -> None:
         """A partial of ours that could not be deleted yet."""
@@ -96,9 +101,18 @@ class Leftovers:
 
     def noticed(self, directory: str, entry: Entry, now_ns: int) -> None:
         """A name of ours in a listing."""
+        path = join(directory, entry.name)
+        if entry.kind is not Kind.FILE or not is_abandonable(entry.name):
+            return
+        if any(upload.partial == path for upload in self._interrupted.values()):
+            return
+        now = trio.current_time()
+        size, since = self._seen.get(path, (-1, 0.0))
+        if size != entry.size:
+            since = now
+            self._seen[path] = (entry.size, since)
         old = entry.mtime_ns is not None and now_ns - entry.mtime_ns > ABANDONED_AFTER * 1e9 + entry.resolution_ns
-        mine = any(upload.partial == join(directory, entry.name) for upload in self._interrupted.values())
-        if old and not mine and entry.kind is Kind.FILE and is_abandonable(entry.name):
+        if old or now - since >= STALLED_AFTER:
             self._old.setdefault(directory, set()).add(entry.name)
 
     async def tidy(self, session: Session, changed: str | None = None) -> None:
@@ -108,6 +122,7 @@ class Leftovers:
             doomed += [join(changed, name) for name in self._old.pop(changed, ())]
         for path in doomed:
             self._failed.discard(path)
+            self._seen.pop(path, None)
             try:
                 await session.connection.command("DELE", await session.at(path))
             except StorageError as problem:
