@@ -182,7 +182,7 @@ async def test_appe_where_rest_and_stor_do_not_go_together() -> None:
 # a server that cannot rename over a file
 
 
-@pytest.mark.parametrize("ftp_place", ["proftpd-no-overwrite"], indirect=True)
+@pytest.mark.parametrize("ftp_place", ["proftpd-no-overwrite", "vsftpd", "pyftpdlib-list", "pure-ftpd"], indirect=True)
 async def test_a_file_set_aside_when_the_program_died_is_put_back(
     ftp_place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
