@@ -16,7 +16,8 @@ import pytest
 
 from .conftest import FtpStorage, Portside, Running, until
 
-SESSIONS = ("pyfuse3", "direct")
+SESSIONS = ("direct",)
+"""`tests/fuse/test_waiting.py` has the other one, too."""
 READ = "import sys\nopen(sys.argv[1], 'rb').read()"
 
 
@@ -32,7 +33,7 @@ def running(
         (storage.folder / f"f{number}").write_bytes(b"x" * 1000)
     (storage.folder / "cached").write_text("cached")
     running = portside.mount(
-        "box:", mountpoint, "--fuse-session", str(request.param), "--timeout", "3s", "--drain-timeout", "1s"
+        "box:", mountpoint, "--fuse-session", str(request.param), "--timeout", "2s", "--drain-timeout", "1s"
     )
     assert len(os.listdir(mountpoint)) == 7
     assert (mountpoint / "cached").read_text() == "cached"

@@ -250,7 +250,7 @@ STRESSORS = (
 
 def test_stress_at_once(mount: Mount, store: Path) -> None:
     each = [word for name in STRESSORS for word in (f"--{name}", "1")]
-    place = ("--temp-path", mount.path, "--hdd-bytes", "8M", "--iomix-bytes", "8M", "--timeout", "5", "--verify")
+    place = ("--temp-path", mount.path, "--hdd-bytes", "8M", "--iomix-bytes", "8M", "--timeout", "3", "--verify")
     said = run(need("stress-ng"), *place, *each)
     assert "fail:" not in said
     assert os.listdir(mount.path) == []
@@ -258,7 +258,7 @@ def test_stress_at_once(mount: Mount, store: Path) -> None:
     assert os.listdir(store) == []
 
 
-MANY = int(os.environ.get("PORTSIDE_MANY_FILES", "1000"))
+MANY = int(os.environ.get("PORTSIDE_MANY_FILES", "500"))
 
 
 def test_a_directory_of_many_files(mount: Mount, store: Path) -> None:
