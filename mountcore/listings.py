@@ -144,7 +144,7 @@ class Listings:
                 sqlite_synchronous=0, disk_min_file_size=1 << 20,
             )  # fmt: skip
             self._known = set(self._cache.iterkeys())
-        except (sqlite3.Error, OSError, ValueError) as problem:
+        except (sqlite3.Error, OSError, ValueError, diskcache.Timeout) as problem:
             log.warning("the listing cache in %s cannot be used: %s", self._directory, problem)
             self._cache = None
             return
@@ -182,7 +182,7 @@ class Listings:
             text = None
             try:
                 text = self._cache.get(key)
-            except (sqlite3.Error, OSError, ValueError) as problem:
+            except (sqlite3.Error, OSError, ValueError, diskcache.Timeout) as problem:
                 log.info("a remembered listing cannot be read: %s", problem)
             with self._turn:
                 self._found[key] = text
@@ -196,7 +196,7 @@ class Listings:
                         self._cache.delete(key)
                     else:
                         self._cache.set(key, _text(saved))
-        except (sqlite3.Error, OSError) as problem:
+        except (sqlite3.Error, OSError, diskcache.Timeout) as problem:
             log.info("a listing could not be remembered: %s", problem)
         with self._turn:
             for key, saved in todo:
