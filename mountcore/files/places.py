@@ -7,6 +7,7 @@ copy and rename between them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -105,12 +106,12 @@ class Places:
 
         ``prefer_file`` says that a file is likely: it saves a request.
         """
-        located = self._config.locate(words)
+        located = self._locate(words)
         return await self._find(located, self._config.label(words), prefer_file=prefer_file)
 
     async def two(self, source: str, target: str) -> tuple[Place, Place]:
         """Two places; on one remote where they are on the same storage."""
-        a, b = self._config.locate(source), self._config.locate(target)
+        a, b = self._locate(source), self._locate(target)
         first, second = self._config.label(source), self._config.label(target)
         if replace(a, root="") == replace(b, root="") and (common := common_root(a.root, b.root)) is not None:
             together = await self._common(replace(a, root=common), a, b, first, second)
@@ -120,7 +121,7 @@ class Places:
 
     async def beside(self, place: Place, words_of_place: str, words: str) -> Place | None:
         """Another place on the same remote as ``place``, so that renaming reaches it; None if it is elsewhere."""
-        a, b = self._config.locate(words_of_place), self._config.locate(words)
+        a, b = self._locate(words_of_place), self._locate(words)
         if replace(a, root="") != replace(b, root=""):
             return None
         root = a.root.rstrip("/")
@@ -132,6 +133,15 @@ class Places:
 
     async def aclose(self) -> None:
         await self._held.aclose()
+
+    def _locate(self, words: str) -> Located:
+        """Where it is; folders of this machine by their absolute path, so that they can be compared."""
+        located = self._config.locate(words)
+        if located.kind == "local":
+            slash = "/" if located.root.endswith("/") else ""
+            root = os.path.abspath(os.path.expanduser(located.root or ".")).rstrip("/")
+            located = replace(located, root=root + slash or "/")
+        return located
 
     async def _open(self, located: Located) -> Remote:
         remote = open_located(located)

@@ -161,6 +161,17 @@ def test_standard_input_becomes_a_file(portside: Portside, storage: FtpStorage) 
     assert portside.run("cat", "box:new/place/log.txt", "--tail", "5").stdout == "line\n"
 
 
+def test_folders_are_the_same_storage_however_they_are_named(here: Here, tmp_path: Path) -> None:
+    """Relative and absolute: the backup directory is found to be beside the target, and files are renamed."""
+    source, _ = scene(tmp_path)
+    done = here.run("sync", source, "dst/", "--backup-dir", tmp_path / "bak", "-v")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "bak/extra.txt").read_bytes() == b"extra"
+    assert here.run("move", "dst", tmp_path / "moved", "-v").stderr.count(b"server-side") == 1
+    assert here.run("check", "src/", tmp_path / "moved").returncode == 0
+    assert here.run("lsf", "moved/.").stdout == here.run("lsf", tmp_path / "moved").stdout != b""
+
+
 def test_old_files_arriving_together_are_not_swept_away(tmp_path: Path) -> None:
     """A partial has its file's time, years ago, before it has its name; that makes it no abandoned one."""
     remote = Local(str(tmp_path))
