@@ -80,7 +80,7 @@ async def serve_mount(
         patience=values["daemon-timeout"],
         debug=values["debug-fuse"],
     )
-    operations = Operations(vfs, writeback=settings.writeback)
+    operations = Operations(vfs, writeback=settings.writeback, fsync_stores=values["fsync"] == "remote")
     session = _open_session(values["fuse-session"], operations, settings)
     ours = await trio.to_thread.run_sync(mounted_at, place)
     ORIGIN.set(session)

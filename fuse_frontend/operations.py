@@ -55,7 +55,7 @@ class Operations:
     writing only, and places appends itself.
     """
 
-    def __init__(self, vfs: Vfs, *, writeback: bool = False) -> None:
+    def __init__(self, vfs: Vfs, *, writeback: bool = False, fsync_stores: bool = False) -> None:
         self.vfs = vfs
         self.inodes = Inodes(vfs.root)
         self.xattrs = Xattrs(vfs)
@@ -66,6 +66,7 @@ class Operations:
         self.stale_content: Callable[[int], None] = lambda inode: None
         """Told of a file of which the kernel's pages are wrong, though it was the kernel that changed it."""
         self._writeback = writeback
+        self._fsync_stores = fsync_stores
         self._self = (os.geteuid(), os.getegid())
         self._folds = vfs.settings.tree.normalize or vfs.settings.tree.case_insensitive
         self._folds_ascii = vfs.settings.tree.case_insensitive
@@ -374,8 +375,11 @@ class Operations:
         self._announce(number)
 
     async def fsync(self, number: int) -> None:
-        """What was written survives power loss."""
-        await self.handles[number].fsync()
+        """What was written survives power loss; with ``--fsync remote`` it is at the storage."""
+        handle = self.handles[number]
+        await handle.fsync()
+        if self._fsync_stores:
+            await self.vfs.settle(handle.node)
         self._announce(number)
 
     async def fsyncdir(self) -> None:

@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "hashsum": ("content:hashsum", "Print hashes of files"),
     "md5sum": ("content:md5sum", "Print MD5 hashes of files"),
     "sha1sum": ("content:sha1sum", "Print SHA-1 hashes of files"),
+    "doctor": ("doctor:doctor", "Look for what would be in the way, and say what helps"),
     "config": ("config", "Look at and change the configuration: wizard, create, update, show, delete …"),
     "completion": ("completion", "Print a completion script for a shell"),
     "obscure": ("obscure", "Obscure a password for a configuration file"),
