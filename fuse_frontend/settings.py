@@ -20,6 +20,12 @@ def _session(text: str) -> str:
     return text
 
 
+def _fsync(text: str) -> str:
+    if text not in ("local", "remote"):
+        raise Refused(f"{text!r} is not one of local, remote")
+    return text
+
+
 def _passthrough(text: str) -> bool:
     if text not in ("auto", "off"):
         raise Refused(f"{text!r} is not one of auto, off")
@@ -87,6 +93,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("debug-fuse", "false", "Log every request of the kernel; with -v", boolean, flag=True),
     Option("xattr", "false", "Show state, and what the storage keeps, as extended attributes; ls -l takes longer",
            boolean, flag=True),
+    Option("fsync", "local", "When fsync returns: when the file is on the cache's disk (local), or stored (remote)",
+           _fsync, "WHERE"),
     Option("fuse-session", "auto", "How to talk to the kernel: direct, pyfuse3 (through libfuse), auto: direct",
            _session, "WHICH"),
     Option("passthrough", "auto", "Files that are whole in the cache are read and written at the disk's own speed, past"
