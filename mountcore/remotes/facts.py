@@ -144,6 +144,14 @@ _CRYPT_OPTIONS = (
     RemoteOption("strict_names", "A name that cannot be decrypted is an error, instead of being passed over", "false"),
 )  # fmt: skip
 
+_LOCAL_OPTIONS = (
+    RemoteOption("copy_links", "Show what symbolic links point at, instead of the links", "false"),
+    RemoteOption("skip_links", "Show no symbolic links", "false"),
+    RemoteOption("no_check_updated", "Uploads are made from snapshots: changes nothing here", "false"),
+)
+_LOCAL_REFUSED = {
+    "links": "symbolic links are links here; for files that end in .rclonelink use --links",
+}
 _WEB_PATIENCE = (
     RemoteOption("no_check_certificate", "Accept any certificate of the server", "false"),
     RemoteOption("ca_cert", "File of certificates (PEM) to trust instead of the system's"),
@@ -196,7 +204,7 @@ TYPES: tuple[RemoteType, ...] = (
         extra="crypt",
     ),
     RemoteType("ftp", "An FTP server", "mountcore.remotes.ftp:open", _FTP_OPTIONS),
-    RemoteType("local", "A folder of this machine", "mountcore.remotes.local:open"),
+    RemoteType("local", "A folder of this machine", "mountcore.remotes.local:open", _LOCAL_OPTIONS, _LOCAL_REFUSED),
     RemoteType("memory", "Files in this process's memory, gone when it ends", "mountcore.remotes.memory:open"),
     RemoteType("sftp", "An SSH server", "mountcore.remotes.sftp:open", _SFTP_OPTIONS, _SFTP_REFUSED, "sftp"),
     RemoteType(

@@ -13,12 +13,13 @@ from __future__ import annotations
 import os
 import stat as st
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import replace
 from typing import TypeVar, TypeVarTuple, final
 
 import trio
 
-from ..errors import InvalidName, IsDirectory, Refused, Stale, StorageError, Unsupported
+from ..errors import InvalidName, IsDirectory, NotFound, Refused, Stale, StorageError, Unsupported
 from . import local_files
 from .local_files import BATCH, PIECE
 from .paths import check_path, join, parent
@@ -26,6 +27,7 @@ from .protocol import (
     Capabilities,
     Entry,
     Expect,
+    Kind,
     Remote,
     RenameScope,
     Source,
@@ -33,6 +35,7 @@ from .protocol import (
     Usage,
     Version,
 )
+from .words import Words
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -58,20 +61,28 @@ _CAPS = Capabilities(
 
 def open(options: dict[str, str], root: str) -> Local:
     """A folder; ``root`` relative to the current directory, ``~`` for the home directory."""
-    return Local(root)
+    words = Words("local", options)
+    links = [name for name in ("copy_links", "skip_links") if words.flag(name)]
+    if len(links) > 1:
+        raise Refused("local: copy_links and skip_links exclude each other")
+    return Local(root, copy_links="copy_links" in links, skip_links="skip_links" in links)
 
 
 @final
 class Local(Remote):
     """A folder as a remote; see the module."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, copy_links: bool = False, skip_links: bool = False) -> None:
+        """``copy_links`` shows what links point at, ``skip_links`` no links at all."""
         if "\0" in root:
             raise Refused("a folder's name has no NUL in it")
         self._root = os.path.abspath(os.path.expanduser(root or "."))
         self._identity = f"local://{os.path.realpath(self._root)}"  # the same folder, whatever way leads there
         self._limiter = trio.CapacityLimiter(_CAPS.parallelism)
         self._swept: set[str] = set()
+        self._follow, self._hide = copy_links, skip_links
+        changed = copy_links or skip_links
+        self._caps = replace(_CAPS, symlinks=False, list_tree=False) if changed else _CAPS
 
     def __repr__(self) -> str:
         return f"<Local {self._root}>"
@@ -82,13 +93,15 @@ class Local(Remote):
 
     @property
     def caps(self) -> Capabilities:
-        return _CAPS
+        return self._caps
 
     async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
         scan, batch = await self._run(directory, local_files.scan, self._real(directory))
         with closing(scan):
             while True:
                 for entry in batch:
+                    if entry is not None and entry.kind is Kind.SYMLINK and not self._caps.symlinks:
+                        entry = await self._instead(join(directory, entry.name))
                     if entry is not None:
                         yield entry
                 if len(batch) < BATCH:
@@ -96,7 +109,17 @@ class Local(Remote):
                 batch = await self._run(directory, local_files.batch, scan)
 
     async def stat(self, path: str) -> Entry:
-        return await self._run(path, local_files.stat, self._real(path), path)
+        entry = await self._run(path, local_files.stat, self._content(path), path)
+        if entry.kind is Kind.SYMLINK and not self._caps.symlinks:
+            raise NotFound(path, "a link that is not shown, or leads nowhere")
+        return entry
+
+    async def _instead(self, path: str) -> Entry | None:
+        """What is shown for a symbolic link where links are not."""
+        if self._follow:
+            with suppress(NotFound):
+                return await self.stat(path)
+        return None
 
     @asynccontextmanager
     async def read(self, path: str, span: Span, version: Version | None) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -113,7 +136,7 @@ class Local(Remote):
             os.close(fd)
 
     async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
-        real, directory = self._real(path, root=False), parent(path)
+        real, directory = self._content(path, root=False), parent(path)
         if directory not in self._swept:  # once: sweeping at every put would read the directory every time
             await self._run(path, local_files.sweep, self._real(directory))
             self._swept.add(directory)
@@ -149,9 +172,12 @@ class Local(Remote):
             os.utime(real, ns=(before.st_atime_ns, mtime_ns), follow_symlinks=False)
             return local_files.stat(real, path)
 
-        return await self._run(path, change, self._real(path))
+        return await self._run(path, change, self._content(path))
 
     async def symlink(self, path: str, target: str) -> Entry:
+        if not self._caps.symlinks:
+            raise Unsupported(path, "links are not shown here (copy_links, skip_links)")
+
         def make(real: str) -> Entry:
             os.symlink(target, real)
             local_files.sync_directory(os.path.dirname(real))
@@ -164,35 +190,37 @@ class Local(Remote):
             os.chmod(real, mode)
             return local_files.stat(real, path)
 
-        return await self._run(path, change, self._real(path))
+        return await self._run(path, change, self._content(path))
 
     async def set_owner(self, path: str, uid: int | None, gid: int | None) -> Entry:
         def change(real: str) -> Entry:
             os.chown(real, -1 if uid is None else uid, -1 if gid is None else gid, follow_symlinks=False)
             return local_files.stat(real, path)
 
-        return await self._run(path, change, self._real(path))
+        return await self._run(path, change, self._content(path))
 
     async def hard_link(self, source: str, target: str) -> Entry:
         real, new = self._real(source, root=False), self._real(target, root=False)
         return await self._run(target, local_files.hard_link, real, new, source, target)
 
     async def attributes(self, path: str) -> Mapping[str, bytes]:
-        return await self._run(path, local_files.attributes, self._real(path))
+        return await self._run(path, local_files.attributes, self._content(path))
 
     async def set_attribute(self, path: str, name: str, value: bytes | None) -> None:
-        await self._run(path, local_files.set_attribute, self._real(path), path, name, value)
+        await self._run(path, local_files.set_attribute, self._content(path), path, name, value)
 
     async def copy(self, source: str, target: str, *, expect: Expect) -> Entry:
-        real, new = self._real(source, root=False), self._real(target, root=False)
+        real, new = self._content(source, root=False), self._content(target, root=False)
         return await self._run(target, local_files.copy, new, target, real, source, expect)
 
     async def hash(self, path: str, algorithm: str) -> str:
         if algorithm not in _CAPS.hashes:
             raise Unsupported(path, f"no {algorithm} here")
-        return await self._run(path, local_files.digest, self._real(path), path, algorithm)
+        return await self._run(path, local_files.digest, self._content(path), path, algorithm)
 
     async def list_tree(self, directory: str) -> AsyncGenerator[tuple[str, Entry], None]:
+        if not self._caps.list_tree:
+            raise Unsupported(directory, "one directory at a time, where links are not shown as links")
         with closing(local_files.walk(self._real(directory))) as walk:
             while (found := await self._run(directory, next, walk, None)) is not None:
                 for below, entry in found:
@@ -210,6 +238,11 @@ class Local(Remote):
         if not root and not path:
             raise InvalidName(path, "the root itself cannot be replaced, moved or removed")
         return os.path.join(self._root, check_path(path)) if path else self._root
+
+    def _content(self, path: str, *, root: bool = True) -> str:
+        """Where the content of ``path`` is: with ``copy_links``, behind the link."""
+        real = self._real(path, root=root)
+        return os.path.realpath(real) if self._follow else real
 
     async def _pieces(self, path: str, fd: int, span: Span, first: bytes) -> AsyncIterator[bytes]:
         if first:
