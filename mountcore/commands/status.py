@@ -77,11 +77,11 @@ def lines_of(s: Mapping[str, Any]) -> list[str]:
     reads = s["hits"] + s["misses"]
     bound = f" of {format_size(s['cache_bound'])}" if s["cache_bound"] is not None else ""
     lines = [
-        f"{s['remote']} at {s['mountpoint']}, process {s['pid']}, {s['users']} users",
-        f"cache:      {format_size(s['cached_bytes'])}{bound}, {s['open_files']} files open"
+        f"{s['remote']} at {s['mountpoint']}, process {s['pid']}, {_count(s['users'], 'user')}",
+        f"cache:      {format_size(s['cached_bytes'])}{bound}, {_count(s['open_files'], 'file')} open"
         + (f", {100 * s['hits'] // reads} % of {reads} reads answered from it" if reads else ""),
         f"downloaded: {format_size(s['downloaded_bytes'])}",
-        f"uploaded:   {format_size(s['uploaded_bytes'])} in {s['uploaded_files']} files",
+        f"uploaded:   {format_size(s['uploaded_bytes'])} in {_count(s['uploaded_files'], 'file')}",
     ]
     if s["errors"]:
         lines.append(f"errors:     {s['errors']} so far; those of uploads stand beside them")
@@ -100,9 +100,13 @@ def lines_of_uploads(uploads: list[Mapping[str, Any]]) -> list[str]:
     if not uploads:
         return ["to upload:  nothing, everything is stored"]
     left = sum(u["size"] - min(u["sent"], u["size"]) for u in uploads)
-    lines = [f"to upload:  {len(uploads)} files, {format_size(left)}"]
+    lines = [f"to upload:  {_count(len(uploads), 'file')}, {format_size(left)}"]
     for u in uploads:
         progress = f" {u['percent']} %, {format_size(u['speed'])}/s" if u["state"] == "uploading" else ""
         trouble = f" (try {u['tries']}: {u['error']})" if u["error"] else ""
         lines.append(f"  {u['state']}{progress}  {u['path']}{trouble}")
     return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
