@@ -28,7 +28,7 @@ def helper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     if os.geteuid() != 0:
         assert not os.environ.get("CI"), "CI runs as root"
         pytest.skip("needs root: mount(8) looks for helpers in /sbin alone")
-    with open("/run/lock/portside-tests", "w") as lock:
+    with open("/tmp/portside-tests.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         target = Path(sys.executable).parent / "portside"
         assert target.exists(), "portside is not installed beside this Python"
