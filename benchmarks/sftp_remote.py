@@ -22,15 +22,36 @@ from pathlib import Path
 
 import trio
 
-from mountcore.remotes.protocol import Remote
+from mountcore.remotes.protocol import Kind, Remote
 from mountcore.remotes.registry import open_remote
 from tests.servers.process import find_program
 from tests.servers.ssh import SshServer, sshd
 
-from .ftp_remote import MIB, count, download, upload
+from .ftp_remote import MIB, download, upload
 
 TRANSFERS = 4
 Seconds = dict[str, list[tuple[float, float]]]
+
+
+async def count(remote: Remote) -> int:
+    """All entries of a deep tree, a few directories at once."""
+    total, level = 0, ["tree"]
+
+    async def work(waiting: list[str], below: list[str]) -> None:
+        nonlocal total
+        while waiting:
+            directory = waiting.pop()
+            async for entry in remote.list(directory):
+                total += 1
+                if entry.kind is Kind.DIRECTORY:
+                    below.append(f"{directory}/{entry.name}")
+
+    while level:
+        waiting, level = level, []
+        async with trio.open_nursery() as nursery:
+            for _ in range(TRANSFERS):
+                nursery.start_soon(work, waiting, level)
+    return total
 
 
 def rclone(config: Path, *arguments: str) -> None:
