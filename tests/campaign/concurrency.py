@@ -54,7 +54,7 @@ def two_mounts(ground: Ground, row: Row) -> None:
 
 
 class _Nothing:
-    def stop(self) -> None:
+    def end(self) -> None:
         """The storage is the other ground's."""
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from tests.servers.command import FtpStorage, Portside, Running, is_mounted, until
 from tests.servers.process import free_port
 
+from .depots import S3Depot, SftpDepot
+
 USER, PASSWORD = "keeper", "of the light"
 BOUND = 12.0
 """Seconds within which an operation on a mount must answer while the storage is in trouble: ``--timeout`` is 4 s,
@@ -31,8 +33,8 @@ class Ground:
         self.long = long
         home.mkdir(parents=True)
         self.command = Portside(home)
-        self.storage = FtpStorage(home / "storage")
-        self.storage.folder.mkdir()
+        self.storage: FtpStorage | SftpDepot | S3Depot = FtpStorage(home / "storage")
+        (home / "storage").mkdir()
         self.mountpoint = home / "mnt"
         self.mountpoint.mkdir()
         self.port = free_port()
@@ -44,7 +46,7 @@ class Ground:
 
     # the gateway
 
-    def configure(self, port: int | None = None, *, remote: str = "", **options: object) -> None:
+    def configure(self, port: int | None = None, **options: object) -> None:
         """Write the configuration: the storage (or what stands before it on ``port``), and options of the core."""
         texts = {
             "vfs-write-back": "100ms",
@@ -53,10 +55,10 @@ class Ground:
             "vfs-cache-poll-interval": "1s",
             **{name.replace("_", "-"): str(value) for name, value in options.items()},
         }
-        section = self.storage.section("store")
-        if port is not None:
-            section = section.replace(f"port = {self.storage.port}", f"port = {port}")
-        self.command.configure(remote or section + "timeout = 4s\nshut_timeout = 4s\nclose_timeout = 1s\n")
+        section = self.storage.section("store", port)
+        if isinstance(self.storage, FtpStorage):
+            section += "timeout = 4s\nshut_timeout = 4s\nclose_timeout = 1s\n"
+        self.command.configure(section)
         vfs = "".join(f'{name} = "{text}"\n' for name, text in texts.items())
         (self.home / "gateway.toml").write_text(
             f'[vfs]\n{vfs}\n[[mount]]\nremote = "store:"\nmountpoint = "{self.mountpoint}"\n\n'
@@ -93,7 +95,7 @@ class Ground:
     def end(self) -> None:
         """Leave nothing running, mounted or lying about."""
         self.command.end_all()
-        self.storage.stop()
+        self.storage.end()
         for _ in range(3):
             if not is_mounted(self.mountpoint):
                 break

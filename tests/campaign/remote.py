@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from tests.servers.command import FtpStorage
 from tests.servers.faultproxy import Fault, FaultProxy, fault_proxy
 
+from .depots import S3Depot, SftpDepot
 from .ground import BOUND, Ground, until
 from .table import Row
 
@@ -68,7 +70,7 @@ def in_trouble(
     for name, data in contents.items():
         (ground.storage.folder / name).write_bytes(data)
     watch = Watch(ground, row)
-    with fault_proxy(ground.storage.port, ftp=True) as proxy:
+    with fault_proxy(ground.storage.port, ftp=isinstance(ground.storage, FtpStorage)) as proxy:
         ground.configure(proxy.port, **options)
         ground.start()
         names = set(os.listdir(ground.mountpoint))
@@ -170,6 +172,16 @@ def _fault(**how: object) -> Callable[[Ground, Row], None]:
     return scenario
 
 
+def _elsewhere(depot: Callable[[], SftpDepot | S3Depot], **how: object) -> Callable[[Ground, Row], None]:
+    """The same with another storage than FTP."""
+
+    def scenario(ground: Ground, row: Row) -> None:
+        ground.storage = depot()
+        _fault(**how)(ground, row)
+
+    return scenario
+
+
 def _server_killed(ground: Ground, row: Row) -> None:
     in_trouble(ground, row, lambda proxy: ground.storage.stop(), lambda proxy: ground.storage.start())
 
@@ -261,6 +273,20 @@ def scenarios(long: bool) -> dict[str, Callable[[Ground, Row], None]]:
         "a directory is deleted underneath": _directory_deleted,
         "files change underneath": _file_changed,
     }  # fmt: skip
+    depots: dict[str, Callable[[], SftpDepot | S3Depot]] = {"SFTP": SftpDepot, "S3": S3Depot}
+    for kind, depot in depots.items():
+        found |= {
+            f"{kind}: connections are reset in uploads": _elsewhere(depot, way="reset", after=half, times=4),
+            f"{kind}: connections are reset in downloads": _elsewhere(
+                depot, way="reset", up=False, after=half, times=4
+            ),
+            f"{kind}: downloads stall": _elsewhere(depot, way="stall", up=False, after=half),
+        }
+        if long:
+            found |= {
+                f"{kind}: uploads stall": _elsewhere(depot, way="stall", after=half),
+                f"{kind}: connections are refused": _elsewhere(depot, way="refuse", where="any"),
+            }
     if not long:
         return found
     return found | {

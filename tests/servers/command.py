@@ -171,9 +171,13 @@ class FtpStorage:
             self.process.wait()
             self.process = None
 
-    def section(self, name: str, password: str | None = None) -> str:
-        password = self.password if password is None else password
+    def end(self) -> None:
+        """For good."""
+        self.stop()
+
+    def section(self, name: str, port: int | None = None, password: str | None = None) -> str:
+        hidden = obscure(self.password if password is None else password)
         return (
-            f"[{name}]\ntype = ftp\nhost = 127.0.0.1\nport = {self.port}\nuser = me\npass = {obscure(password)}\n"
+            f"[{name}]\ntype = ftp\nhost = 127.0.0.1\nport = {port or self.port}\nuser = me\npass = {hidden}\n"
             "connect_timeout = 5s\n"
         )

@@ -139,6 +139,9 @@ class FaultProxy:
     async def _pass(self, data: bytes, sink: trio.SocketStream, where: str, up: bool, passed: int) -> None:
         """One piece, in the way that the fault of the moment wants it."""
         fault = self.fault
+        if fault is not None and fault.way == "refuse" and fault.where in ("any", where) and fault.times > 0:
+            fault.count()
+            raise _Cut("reset")  # those that are open go, too
         if fault is not None and fault.after > passed and passed + len(data) > fault.after:
             first = fault.after - passed
             await sink.send_all(data[:first])
