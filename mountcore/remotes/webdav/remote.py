@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import trio
 
 from ...errors import (
+    Busy,
     Corrupt,
     Exists,
     InvalidName,
@@ -57,6 +58,8 @@ from .options import WITH_CHECKSUMS, DavOptions, parse
 EARLY_CHECK = 4 << 20
 """From this size on, `expect` is looked at before the upload too: it may save the whole transfer."""
 CLEANUP = 5.0
+BUSY = 0.1
+"""Seconds between two tries to delete what the server still works on."""
 _ASKED = (
     '<?xml version="1.0" encoding="utf-8"?><d:propfind xmlns:d="DAV:" xmlns:oc="http://owncloud.org/ns"><d:prop>'
     "<d:resourcetype/><d:getcontentlength/><d:getlastmodified/><d:getetag/>{more}</d:prop></d:propfind>"
@@ -393,11 +396,14 @@ class WebDav(Remote):
     async def _discard(self, partial: str) -> None:
         """Delete what a failed upload left, also when cancelled."""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEANUP):
-            try:
-                async with self._ask("DELETE", partial, accept=frozenset({404})):
-                    return
-            except StorageError:
-                pass
+            while True:
+                try:
+                    async with self._ask("DELETE", partial, accept=frozenset({404})):
+                        return
+                except Busy:  # the server may still be busy with the upload that was cut
+                    await trio.sleep(BUSY)
+                except StorageError:
+                    break
         self._abandoned.setdefault(parent(partial), set()).add(basename(partial))
 
     # names
