@@ -68,6 +68,7 @@ log = logging.getLogger(__name__)
 
 MAX_DELAY = 300.0
 LOOK_AGAIN = 0.5
+MANY = 100
 MIN_DELAY = 1.0
 FREEZES = 3
 """Times that a file which is lent and written is looked at for a moment of rest before it is uploaded."""
@@ -302,6 +303,8 @@ class WriteBack:
                 self._hurry(task)
             with trio.move_on_after(LOOK_AGAIN):  # a writer who comes back to a file does not announce it
                 await self._changed.wait()
+            if len(left) > MANY:  # looking through thousands at each change would take longer than uploading them
+                await trio.sleep(LOOK_AGAIN)
 
     def uploads(self) -> tuple[Upload, ...]:
         """Everything in the queue, as values."""
