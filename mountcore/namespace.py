@@ -188,11 +188,12 @@ class Namespace:
                 item.row.base, item.row.attempt = _replaced(target, loser)
             try:
                 if item is not None and item.row.path is not None:
-                    self._store.publish(item, new)
-                elif loser is not None:
-                    self._store.unlink(loser)
-                if moved and changed:
-                    self._store.index.end_move(old)
+                    self._store.publish(item, new, moved=old if moved and changed else None)
+                else:
+                    if loser is not None:
+                        self._store.unlink(loser)
+                    if moved and changed:
+                        self._store.index.end_move(old)
             except OSError:  # the cache's disk: what the remote did already is found there
                 if item is not None and origin is not None:
                     item.row.base, item.row.attempt = origin
@@ -256,7 +257,7 @@ class Namespace:
             if (item or loser or below) and await self._renamed(old, new, versions):
                 log.info("%s was being renamed to %s when the last run ended, and it was", old, new)
                 if item is not None:
-                    self._store.publish(item, new)
+                    self._store.publish(item, new, moved=old)
                 elif below:
                     self._store.rename_tree(old, new)
                 elif loser is not None:
@@ -291,8 +292,6 @@ class Namespace:
                 changed = any(item.path.startswith(old + "/") for item in self._store.dirty_items())
                 await self._ask_to_rename(old, new, changed=changed)
                 self._store.rename_tree(old, new)
-                if changed:
-                    self._store.index.end_move(old)
             self._tree.move(node, parent, name)
             self._store.pins.moved(old, new)
 

@@ -306,15 +306,16 @@ class Index:
         """Give an item a name, taking the name from whoever has it; None takes its name away."""
         self._write(*_link(item, path))
 
-    def publish(self, row: Row) -> None:
-        """:meth:`save` and :meth:`link` to ``row.path`` in one step."""
+    def publish(self, row: Row, *, moved: str | None = None) -> None:
+        """:meth:`save` and :meth:`link` to ``row.path``, and :meth:`end_move` of the name it had, in one step."""
+        ended = [] if moved is None else [_end_move(moved)]
         try:  # the name is nearly always free
-            self._write(_update(row, with_path=True))
+            self._write(_update(row, with_path=True), *ended)
         except sqlite3.IntegrityError:
-            self._write(_update(row), *_link(row.id, row.path))
+            self._write(_update(row), *_link(row.id, row.path), *ended)
 
     def rename_tree(self, old: str, new: str) -> None:
-        """Rename every item below the directory ``old``; one that has such a name already loses it."""
+        """Rename every item below the directory ``old``; one that has such a name already loses it. `end_move`, too."""
         # "0" is the character after "/": the half-open range of all names below a directory
         self._write(
             (
@@ -328,6 +329,7 @@ class Index:
                 " WHERE path >= CAST(?3 AS TEXT) AND path < CAST(?4 AS TEXT)",
                 (_bytes(new), len(_bytes(old)) + 1, _bytes(old + "/"), _bytes(old + "0")),
             ),
+            _end_move(old),
         )
 
     def delete(self, items: list[ItemId]) -> None:
@@ -371,8 +373,9 @@ class Index:
         )  # fmt: skip
 
     def end_move(self, old: str) -> None:
-        """What became of it is known, and items have the names that go with it."""
-        self._write(("DELETE FROM renames WHERE old = CAST(? AS TEXT)", (_bytes(old),)))
+        """What became of it is known, and items have the names that go with it. Not a step of its own where an item
+        gets the new name: a journal that outlives that takes the item for what it replaced."""
+        self._write(_end_move(old))
 
     def moves(self) -> list[tuple[str, str, list[Version]]]:
         """Renames that were not heard to end."""
@@ -597,6 +600,10 @@ def _update(row: Row, *, with_path: bool = False) -> _Statement:
         path = _path_or_none(row.path)
         return _UPDATE_WITH_PATH, (*values, path, _named(row.id, path), row.id)
     return _UPDATE, (*values, row.id)
+
+
+def _end_move(old: str) -> _Statement:
+    return "DELETE FROM renames WHERE old = CAST(? AS TEXT)", (_bytes(old),)
 
 
 def _link(item: ItemId, path: str | None) -> list[_Statement]:

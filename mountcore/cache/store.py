@@ -440,11 +440,14 @@ class Store:
         self.index.link(item.id, path)
         self._rename_in_memory(item, path)
 
-    def publish(self, item: Item, path: str) -> None:
-        """`link` and `save` as one step of the index: the moment at which a staged file exists."""
+    def publish(self, item: Item, path: str, *, moved: str | None = None) -> None:
+        """`link` and `save` as one step of the index: the moment at which a staged file exists.
+
+        ``moved``: of a rename from there, which the remote has done, that is the end.
+        """
         item.row.path, old = path, item.row.path
         try:
-            self.index.publish(item.row)
+            self.index.publish(item.row, moved=moved)
         except OSError:
             item.row.path = old
             raise
