@@ -210,6 +210,7 @@ size=4M
 verify=crc32c
 verify_fatal=1
 do_verify=1
+verify_state_save=0
 bsrange=512-64k
 
 [psync]
