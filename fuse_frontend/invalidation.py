@@ -58,6 +58,7 @@ class Invalidation:
             async with trio.open_nursery() as self._nursery:
                 await trio.sleep_forever()
         finally:
+            self._nursery = None  # files that are still open when the mount has ended are closed after this
             unsubscribe()
 
     def entry(self, parent: int, name: str) -> None:

@@ -204,10 +204,10 @@ class FtpWriter(Writer):
 
     def restart(self) -> None:
         name = self.existing()
-        if name is not None and self.content(self.path(name)):
+        if name is not None and len(self.content(self.path(name))) > 1:
             path, data = self.path(name), self.fresh()
             old = self.content(path)
-            at = self.chance.randrange(len(old))
+            at = self.chance.randrange(1, len(old))  # REST 0 means none: the file is replaced
             with self.change({path: old[:at] + data + old[at + len(data) :]}):
                 self.session.storbinary(f"STOR {path}", io.BytesIO(data), rest=at)
 
