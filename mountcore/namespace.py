@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
 from typing import final
 
 from .cache import verify
+from .cache.index import Move
 from .cache.item import Item
 from .cache.writeback import Snapshot
 from .contents import Contents
@@ -173,9 +173,11 @@ class Namespace:
             changed = any(found is not None and found.dirty for found in (item, loser))
             if self._contents.stored_at_remote(node, item):
                 async with self._contents.uncertain(parent, *[p for p in [node.parent] if p]):
-                    moved = await self._rename_at_remote(
-                        old, new, target, changed=changed, versions=_may_be(node, item)
-                    )
+                    move = Move(
+                        old, new, _may_be(node, item), item.id if item is not None else None,
+                        loser.id if loser is not None and loser.dirty else None,
+                    )  # fmt: skip
+                    moved = await self._rename_at_remote(move, target, changed=changed)
             if moved and self._remote.caps.tags:
                 self._apply_moved(node, item, await self._remote.stat(new))
             item = item or node.item  # perhaps opened meanwhile
@@ -212,13 +214,11 @@ class Namespace:
         if node.path() != path:
             raise Busy(path, "it was in conflict with the remote's version just now")
 
-    async def _rename_at_remote(
-        self, old: str, new: str, target: Node | None, *, changed: bool, versions: Sequence[Version]
-    ) -> bool:
+    async def _rename_at_remote(self, move: Move, target: Node | None, *, changed: bool) -> bool:
         """Answers False when the remote turned out not to have it. See `_ask_to_rename`."""
-        caps = self._remote.caps
+        caps, new = self._remote.caps, move.new
         if caps.rename is RenameScope.NONE:
-            raise CrossDevice(old)
+            raise CrossDevice(move.old)
         link = target is not None and target.kind is Kind.SYMLINK
         if target is not None and (link or target.version is not None) and not caps.rename_replaces:
             with contextlib.suppress(NotFound):
@@ -227,34 +227,40 @@ class Namespace:
             with contextlib.suppress(NotFound):
                 await self._remote.stat(new)
         try:
-            await self._ask_to_rename(old, new, changed=changed, versions=versions)
+            await self._ask_to_rename(move, changed=changed)
         except NotFound:
             return False
         return True
 
-    async def _ask_to_rename(self, old: str, new: str, *, changed: bool, versions: Sequence[Version] = ()) -> None:
+    async def _ask_to_rename(self, move: Move, *, changed: bool) -> None:
         """Rename at the remote. Where its answer is lost, look what became of it: changed files follow the name.
 
         With ``changed``, of it or of what is replaced, the journal knows until `Index.end_move`, which is the
-        caller's where this returns. ``versions``: what of a file the remote may have.
+        caller's where this returns.
         """
         if changed:
-            self._store.index.begin_move(old, new, versions)
+            self._store.index.begin_move(move)
         try:
-            await self._remote.rename(old, new)
+            await self._remote.rename(move.old, move.new)
         except StorageError as problem:
-            if not problem.retriable or not await self._renamed(old, new, versions):
+            if not problem.retriable or not await self._renamed(move):
                 if changed:
-                    self._store.index.end_move(old)
+                    self._store.index.end_move(move.old)
                 raise
 
     async def recover(self) -> None:
         """Before `start`: the last run ended while the remote renamed something. Changed files follow the name, and
-        those that were replaced are gone, as they were to be."""
-        for old, new, versions in self._store.index.moves():
-            item, loser = self._store.peek(old), self._store.peek(new)
-            below = any(found.path.startswith(old + "/") for found in self._store.dirty_items())
-            if (item or loser or below) and await self._renamed(old, new, versions):
+        those that were replaced are gone, as they were to be. What was written since, by a run that had no remote to
+        ask, stays as it is."""
+        for move in self._store.index.moves():
+            old, new = move.old, move.new
+            item, loser, dirty = self._store.peek(old), self._store.peek(new), self._store.dirty_items()
+            later = loser is not None and loser.id != move.replaced
+            later = later or any(found.path.startswith(new + "/") for found in dirty)
+            item = item if item is not None and item.id == move.item and not later else None
+            loser = None if later else loser
+            below = not later and any(found.path.startswith(old + "/") for found in dirty)
+            if (item or loser or below) and await self._renamed(move):
                 log.info("%s was being renamed to %s when the last run ended, and it was", old, new)
                 if item is not None:
                     self._store.publish(item, new, moved=old)
@@ -264,12 +270,13 @@ class Namespace:
                     self._store.unlink(loser)
             self._store.index.end_move(old)
 
-    async def _renamed(self, old: str, new: str, versions: Sequence[Version]) -> bool:
+    async def _renamed(self, move: Move) -> bool:
         try:
-            found = await self._remote.stat(new)
-            await self._remote.stat(old)
+            found = await self._remote.stat(move.new)
+            await self._remote.stat(move.old)
         except NotFound as gone:
-            return gone.path == old and (not versions or any(found.version.matches(wanted) for wanted in versions))
+            known = move.versions
+            return gone.path == move.old and (not known or any(found.version.matches(wanted) for wanted in known))
         except StorageError:
             return False
         return False
@@ -290,7 +297,7 @@ class Namespace:
                 self._contents.fetcher.stop(item)
             async with self._contents.uncertain(parent, *[p for p in [node.parent] if p]):
                 changed = any(item.path.startswith(old + "/") for item in self._store.dirty_items())
-                await self._ask_to_rename(old, new, changed=changed)
+                await self._ask_to_rename(Move(old, new), changed=changed)
                 self._store.rename_tree(old, new)
             self._tree.move(node, parent, name)
             self._store.pins.moved(old, new)
@@ -390,9 +397,9 @@ def _replaced(target: Node | None, loser: Item | None) -> tuple[Version | None, 
     return target.version if target is not None else None, loser.row.attempt if loser is not None else None
 
 
-def _may_be(node: Node, item: Item | None) -> list[Version]:
+def _may_be(node: Node, item: Item | None) -> tuple[Version, ...]:
     """What the remote may have under the node's name: what is known of it, and what an upload may have left."""
     found = [node.version]
     if item is not None:
         found += [item.row.base, item.row.attempt]
-    return [version for version in found if version is not None]
+    return tuple(version for version in found if version is not None)

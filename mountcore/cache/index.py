@@ -20,7 +20,7 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NewType, final
@@ -105,6 +105,20 @@ class Row:
     error: str = ""
     synced: int = 0
     """How long the file was when fsync returned on it; what was added since, a loss of power may take."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A rename that the remote is asked for, where changes are here of what is renamed, or of what is replaced."""
+
+    old: str
+    new: str
+    versions: tuple[Version, ...] = ()
+    """What the remote may have of it; of a directory nothing."""
+    item: ItemId | None = None
+    replaced: ItemId | None = None
+    """What was changed of the file that had the new name. Whatever else is found of a name came later."""
 
 
 class Unreadable(Exception):
@@ -361,15 +375,12 @@ class Index:
         query = "SELECT stage, item, start, size FROM overlays"
         return [(ItemId(stage), ItemId(item), start, size) for stage, item, start, size in self._ask(query)]
 
-    def begin_move(self, old: str, new: str, versions: Sequence[Version]) -> None:
-        """The remote is being asked to rename something of which changes are here, for a crash before `end_move`.
-
-        ``versions``: what of it the remote may have; for a directory none.
-        """
-        packed = json.dumps([_pack(version) for version in versions])
+    def begin_move(self, move: Move) -> None:
+        """The remote is being asked, for a crash before `end_move`."""
+        packed = json.dumps([[_pack(version) for version in move.versions], move.item, move.replaced])
         self._write(
             ("INSERT OR REPLACE INTO renames VALUES (CAST(? AS TEXT), CAST(? AS TEXT), ?)",
-             (_bytes(old), _bytes(new), packed))
+             (_bytes(move.old), _bytes(move.new), packed))
         )  # fmt: skip
 
     def end_move(self, old: str) -> None:
@@ -377,16 +388,17 @@ class Index:
         gets the new name: a journal that outlives that takes the item for what it replaced."""
         self._write(_end_move(old))
 
-    def moves(self) -> list[tuple[str, str, list[Version]]]:
+    def moves(self) -> list[Move]:
         """Renames that were not heard to end."""
         found = []
         for old, new, packed in self._ask("SELECT old, new, versions FROM renames"):
             try:
-                versions = [version for version in map(_unpack, json.loads(packed)) if version is not None]
+                versions, item, replaced = json.loads(packed)
+                known = tuple(version for version in map(_unpack, versions) if version is not None)
             except (ValueError, TypeError, AttributeError):
                 log.warning("what is known of a rename from %s to %s is damaged", old, new)
                 continue
-            found.append((old, new, versions))
+            found.append(Move(old, new, known, item, replaced))
         return found
 
     def retire(self, path: str, at: float) -> None:

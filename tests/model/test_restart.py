@@ -288,6 +288,43 @@ async def test_a_kill_while_the_remote_renames_over_a_changed_file_leaves_one_of
 
 
 @pytest.mark.trio
+@pytest.mark.parametrize("back", [True, False], ids=["back-meanwhile", "back-at-the-next-start"])
+async def test_making_up_for_a_rename_that_a_kill_cut_off_spares_what_came_later(tmp_path: Path, back: bool) -> None:
+    """The start after the kill had no storage to ask, and people went on; the one after that finds the journal."""
+    remote = memory()
+    cache, image = tmp_path / "cache", tmp_path / "image"
+    await edit(remote, "source", b"as stored")
+    async with opened(remote, settings(cache)) as vfs:
+        assert await live.names(vfs) == {"source"}  # else there is no start without the storage
+    async with opened(remote, settings(cache)) as vfs, trio.open_nursery() as nursery:
+        await live.write_file(vfs, "source", b"changed")
+        gate = remote.gate("rename", after=True)
+        nursery.start_soon(live.rename, vfs, "source", "target")
+        await gate.entered.wait()
+        shutil.copytree(cache, image)  # what a kill here would leave
+        remote.down = Unreachable()
+        nursery.cancel_scope.cancel()
+    async with opened(remote, settings(image)) as vfs:
+        if back:
+            remote.down = None
+            assert not await vfs.drain()
+            await vfs.refresh()
+            assert await live.read_file(vfs, "source") == b"changed"
+            await live.remove(vfs, "source")
+        await live.write_file(vfs, "target", b"written after that")
+    remote.down = None
+    async with opened(remote, settings(image)) as vfs:
+        assert not await vfs.drain()
+    stored = await content_of_remote(remote.inner)
+    if back:
+        assert stored == {"target": b"written after that"}
+    else:  # there was nothing of that name as far as anybody knew: two versions
+        assert stored.pop("source") == b"changed"
+        assert stored.pop("target") == b"as stored"
+        assert list(stored.values()) == [b"written after that"]
+
+
+@pytest.mark.trio
 async def test_a_start_does_not_look_at_what_is_clean(tmp_path: Path) -> None:
     """SQLite counts its steps: a start with thousands of clean items takes no more of them than one with a few."""
     steps: dict[int, int] = {}
