@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from mountcore.remotes.memory import Memory
 from mountcore.remotes.protocol import Remote
 from mountcore.remotes.registry import open_remote
 from mountcore.settings import CacheSettings, VfsSettings
+from tests.servers import FtpServer, proftpd, pure_ftpd, pyftpdlib, vsftpd
 from tests.servers.objects import moto_s3
 from tests.servers.ssh import sshd
 from tests.servers.web import apache
@@ -96,15 +97,44 @@ def _mounted(stack: ExitStack, place: Path, session: str, remote: Remote, store:
 
 
 def mount_over_s3(stack: ExitStack, place: Path) -> Door:
-    """A bucket that marks its directories; what is stored is read by another remote, which knows nothing."""
-    need_fuse()
+    """A bucket that marks its directories."""
     server = stack.enter_context(moto_s3())
     options, bucket = server.options | {"directory_markers": "true"}, server.bucket()
+    return _mounted_and_read_anew(stack, place, lambda below: open_remote("s3", options, bucket + below))
+
+
+def mount_over_crypt(stack: ExitStack, place: Path) -> Door:
+    """Encrypted names and contents in a folder."""
+    (place / "store").mkdir()
+    options = {"remote": str(place / "store"), "password": "between us", "password2": "salt"}
+
+    def opened(below: str) -> Remote:
+        inner = open_remote("local", {}, str(place / "store"))
+        return open_remote("crypt", options, below.strip("/"), inner)
+
+    return _mounted_and_read_anew(stack, place, opened)
+
+
+def mount_over_ftp(
+    server: Callable[[], AbstractContextManager[FtpServer]],
+) -> Callable[[ExitStack, Path], Door]:
+    """A mount of a folder on an FTP server."""
+
+    def door(stack: ExitStack, place: Path) -> Door:
+        running = stack.enter_context(server())
+        return _mounted_and_read_anew(stack, place, lambda below: open_remote("ftp", running.options, below.strip("/")))
+
+    return door
+
+
+def _mounted_and_read_anew(stack: ExitStack, place: Path, opened: Callable[[str], Remote]) -> Door:
+    """A mount; what is stored is read by another remote, rooted ``/below``, which knows nothing."""
+    need_fuse()
     settings = VfsSettings(cache=CacheSettings(directory=place / "cache", write_back=0.05))
-    mount = stack.enter_context(mounted(open_remote("s3", options, bucket), place, settings, spoken("direct")))
+    mount = stack.enter_context(mounted(opened(""), place, settings, spoken("direct")))
 
     async def stored(base: str) -> Content:
-        other = open_remote("s3", options, f"{bucket}/{base}")
+        other = opened(f"/{base}" if base else "")
         try:
             return await content_of_remote(other)
         finally:
@@ -150,6 +180,11 @@ DOORS: dict[str, tuple[frozenset[Ability], Callable[[ExitStack, Path], Door]]] =
     "ftp-folder": (FtpDoor.lacks, ftp_over_a_folder),
     "fuse-sftp": (MountDoor.lacks, mount_over_sftp),
     "fuse-webdav": (MountDoor.lacks | {Ability.TIMES}, mount_over_webdav),
+    "fuse-ftp-pyftpdlib": (MountDoor.lacks | {Ability.RAW_NAMES}, mount_over_ftp(pyftpdlib)),
+    "fuse-ftp-vsftpd": (MountDoor.lacks, mount_over_ftp(vsftpd)),
+    "fuse-ftp-proftpd": (MountDoor.lacks, mount_over_ftp(proftpd)),
+    "fuse-ftp-pure-ftpd": (MountDoor.lacks, mount_over_ftp(pure_ftpd)),
+    "fuse-crypt": (MountDoor.lacks, mount_over_crypt),
 }
 
 
@@ -164,7 +199,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("door_name", list(DOORS), scope="session")
 
 
-SAMPLED = ("fuse-s3", "fuse-sftp", "fuse-webdav")
+SAMPLED = tuple(name for name in DOORS if name.startswith("fuse-") and name != "fuse-folder")
 """Doors behind which every step is a request: one example of each test, unless ``--all-examples`` is given."""
 
 
