@@ -17,7 +17,7 @@ from mountcore.remotes.memory import Memory
 from mountcore.remotes.protocol import Remote
 from mountcore.remotes.registry import open_remote
 from mountcore.settings import CacheSettings, VfsSettings
-from tests.servers import FtpServer, proftpd, pure_ftpd, pyftpdlib, vsftpd
+from tests.servers import FtpServer, proftpd, pyftpdlib, vsftpd
 from tests.servers.objects import moto_s3
 from tests.servers.ssh import sshd
 from tests.servers.web import apache
@@ -183,7 +183,6 @@ DOORS: dict[str, tuple[frozenset[Ability], Callable[[ExitStack, Path], Door]]] =
     "fuse-ftp-pyftpdlib": (MountDoor.lacks | {Ability.RAW_NAMES}, mount_over_ftp(pyftpdlib)),
     "fuse-ftp-vsftpd": (MountDoor.lacks, mount_over_ftp(vsftpd)),
     "fuse-ftp-proftpd": (MountDoor.lacks, mount_over_ftp(proftpd)),
-    "fuse-ftp-pure-ftpd": (MountDoor.lacks, mount_over_ftp(pure_ftpd)),
     "fuse-crypt": (MountDoor.lacks, mount_over_crypt),
 }
 
