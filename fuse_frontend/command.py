@@ -151,8 +151,13 @@ async def _leave(mountpoint: str, place: str, ended: trio.Event) -> None:
 
 def _open_session(which: str, operations: Operations, settings: SessionSettings) -> Session:
     if which == "pyfuse3":
-        from . import session_pyfuse3
-
+        try:
+            from . import session_pyfuse3
+        except ModuleNotFoundError as problem:
+            raise Refused(
+                f"--fuse-session pyfuse3 needs the Python package {problem.name!r}; give direct, or install it with: "
+                "pip install 'portside[fuse]'"
+            ) from None
         if not session_pyfuse3.available():
             raise Refused("pyfuse3 can mount once in a process; give --fuse-session direct, or auto")
         return session_pyfuse3.Pyfuse3Session(operations, settings)

@@ -128,7 +128,10 @@ def _check_fuse(allow_other: bool) -> None:
     except FileNotFoundError:
         raise Refused(f"{DEVICE} does not exist; load it with 'modprobe fuse', in a container add the device") from None
     except OSError as problem:
-        raise Refused(f"{DEVICE} cannot be opened: {problem.strerror}; you need the right to use FUSE") from problem
+        raise Refused(
+            f"{DEVICE} cannot be opened: {problem.strerror}; go on as root, or let everybody use it, as Debian does: "
+            f"sudo chmod 666 {DEVICE}"
+        ) from problem
     if os.geteuid() != 0:
         if shutil.which("fusermount3") is None:
             raise Refused("fusermount3 is not installed, and only root can mount without it; run: apt install fuse3")

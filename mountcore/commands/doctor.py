@@ -115,7 +115,7 @@ def _fuse(findings: Findings) -> None:
     except FileNotFoundError:
         findings.bad("/dev/fuse does not exist", "load it with 'modprobe fuse'; in a container add the device")
     except OSError as problem:
-        findings.bad(f"/dev/fuse cannot be opened: {problem.strerror}", "you need the right to use FUSE")
+        findings.bad(f"/dev/fuse cannot be opened: {problem.strerror}", "go on as root, or: sudo chmod 666 /dev/fuse")
     else:
         findings.good("/dev/fuse can be opened")
     findings.check(shutil.which("fusermount3") is not None, "fusermount3 is installed", "run: apt install fuse3")

@@ -78,15 +78,36 @@ def test_already_mounted(portside: Portside, mountpoint: Path) -> None:
     assert portside.run("umount", mountpoint).returncode == 0, "the refused one left the first one's control socket"
 
 
-@ROOT_ONLY
-@pytest.mark.skipif(
+OWN_DEV = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9"
+UNSHARES = pytest.mark.skipif(
     subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0, reason="in a chroot"
 )
+
+
+@ROOT_ONLY
+@UNSHARES
 def test_no_dev_fuse(portside: Portside, mountpoint: Path) -> None:
-    hide = 'mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9 && exec "$@"'
+    hide = f'{OWN_DEV} && exec "$@"'
     text = portside.refusal("mount", ":memory:", mountpoint, prefix=("unshare", "-m", "sh", "-c", hide, "-"))
     assert "/dev/fuse" in text
     assert "modprobe fuse" in text
+
+
+@ROOT_ONLY
+@UNSHARES
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="not installed: setpriv")
+def test_dev_fuse_that_may_not_be_opened(portside: Portside, mountpoint: Path) -> None:
+    close = f'{OWN_DEV} && mknod -m 0 /dev/fuse c 10 229 && exec setpriv --bounding-set=-dac_override "$@"'
+    text = portside.refusal("mount", ":memory:", mountpoint, prefix=("unshare", "-m", "sh", "-c", close, "-"))
+    assert "chmod 666 /dev/fuse" in text
+
+
+def test_session_whose_library_is_not_there(portside: Portside, mountpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "pyfuse3.py").write_text("raise ModuleNotFoundError(name='pyfuse3')\n")
+    without = ("env", f"PYTHONPATH={tmp_path}")
+    text = portside.refusal("mount", ":memory:", mountpoint, "--fuse-session", "pyfuse3", prefix=without)
+    assert "--fuse-session pyfuse3 needs" in text
+    assert "pip install 'portside[fuse]'" in text
 
 
 @ROOT_ONLY
