@@ -145,7 +145,7 @@ def _cache(findings: Findings, words: str) -> None:
     findings.check(free >= ROOMY, f"{directory}: {format_size(free)} free",
                    "make room, or give --vfs-cache-max-size, or another place with --cache-dir")  # fmt: skip
     kind = _file_system(place)
-    findings.check(kind not in ("tmpfs", "ramfs"), f"its file system is {kind}",
+    findings.check(kind not in ("tmpfs", "ramfs", "devtmpfs"), f"its file system is {kind}",
                    "what is in memory is gone with the power; choose another place with --cache-dir")  # fmt: skip
     probe = place / f".portside-{secrets.token_hex(4)}"
     try:

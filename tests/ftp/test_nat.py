@@ -19,7 +19,8 @@ PORT, PASSIVE = 2121, "41000-41003"
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root; scripts/test as root runs this"),
-    pytest.mark.skipif(not shutil.which("iptables") or not shutil.which("ip"), reason="needs iproute2 and iptables"),
+    pytest.mark.skipif(not shutil.which("iptables"), reason="not installed: iptables"),
+    pytest.mark.skipif(not shutil.which("ip"), reason="not installed: iproute2"),
 ]
 
 
