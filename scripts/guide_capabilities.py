@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 from mountcore.errors import StorageError  # noqa: E402
 from mountcore.remotes.protocol import ANYTHING, Capabilities, Remote, RenameScope  # noqa: E402
 from mountcore.remotes.registry import open_remote  # noqa: E402
-from tests.servers import DAV_SERVERS, INDEX_SERVERS, SERVERS, SSH_SERVERS  # noqa: E402
+from tests.servers import DAV_SERVERS, INDEX_SERVERS, SERVERS, SSH_SERVERS, samba  # noqa: E402
 
 GUIDE = ROOT / "docs" / "GUIDE.md"
 HEAD = (
@@ -60,6 +60,7 @@ ROWS: dict[str, Opens] = {
     "`ftp` (proftpd)": _served("ftp", SERVERS["proftpd"]),
     "`sftp` (OpenSSH)": _served("sftp", SSH_SERVERS["sshd"]),
     "`sftp` (proftpd)": _served("sftp", SSH_SERVERS["proftpd-sftp"]),
+    "`smb` (Samba)": _served("smb", samba),
     "`webdav` (rclone's server)": _served("webdav", DAV_SERVERS["rclone-webdav"]),
     "`webdav` (Apache)": _served("webdav", DAV_SERVERS["apache"]),
     "`http` (nginx)": _served("http", INDEX_SERVERS["nginx"]),
@@ -90,7 +91,7 @@ def row(name: str) -> str:
     """One row, found out now."""
     with ROWS[name]() as remote:
         caps = trio.run(_known, remote)
-    step = {1: "ns", 1_000_000: "ms", 1_000_000_000: "s"}.get(caps.mtime_resolution_ns, "s")
+    step = {1: "ns", 100: "100 ns", 1_000_000: "ms", 1_000_000_000: "s"}.get(caps.mtime_resolution_ns, "s")
     links = [word for word, has in (("symbolic", caps.symlinks), ("hard", caps.hard_links)) if has]
     cells = [
         {RenameScope.NONE: "", RenameScope.FILE: "files", RenameScope.TREE: "trees"}[caps.rename],

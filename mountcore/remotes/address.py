@@ -35,6 +35,7 @@ SCHEMES: dict[str, tuple[str, dict[str, str]]] = {
     "ftpes": ("ftp", {"encryption": "explicit"}),
     "aftp": ("ftp", {"absolute_path": "true"}),
     "sftp": ("sftp", {}),
+    "smb": ("smb", {}),
     "webdav": ("webdav", {"url": "http"}),
     "webdavs": ("webdav", {"url": "https"}),
     "dav": ("webdav", {"url": "http"}),

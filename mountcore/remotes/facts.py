@@ -194,6 +194,26 @@ _HTTP_REFUSED = {
     "no_escape": "an address with raw characters in it is none",
 }
 
+_SMB_OPTIONS = (
+    RemoteOption("host", "Host name or address of the server", required=True, examples=("nas.example.com",)),
+    RemoteOption("port", "Port", "445"),
+    RemoteOption("user", "User name, or DOMAIN\\user; the current user's if empty"),
+    RemoteOption("pass", "Password", secret=True),
+    RemoteOption("domain", "Domain or workgroup that knows the user", "WORKGROUP"),
+    RemoteOption("case_insensitive", "Names that differ only in upper and lower case are one file", "true"),
+    RemoteOption("hide_special_share", "The path names the share, shares are not listed: changes nothing here", "true"),
+    RemoteOption("connect_timeout", "Give up connecting after this long", "1m"),
+    RemoteOption("timeout", "Give up on a server that does not answer for this long", "1m"),
+    RemoteOption("idle_timeout", "Close a connection that is unused for this long; 0: never", "1m"),
+    RemoteOption(
+        "encoding",
+        "What to replace in names, in rclone's words",
+        "Slash,LtGt,DoubleQuote,Colon,Question,Asterisk,Pipe,BackSlash,Ctl,RightSpace,RightPeriod,InvalidUtf8,Dot",
+    ),
+)
+_SMB_KERBEROS = "logins are made with NTLM, by user and password; Kerberos is not supported"
+_SMB_REFUSED = {"spn": _SMB_KERBEROS, "use_kerberos": _SMB_KERBEROS, "kerberos_ccache": _SMB_KERBEROS}
+
 TYPES: tuple[RemoteType, ...] = (
     RemoteType(
         "crypt",
@@ -207,6 +227,14 @@ TYPES: tuple[RemoteType, ...] = (
     RemoteType("local", "A folder of this machine", "mountcore.remotes.local:open", _LOCAL_OPTIONS, _LOCAL_REFUSED),
     RemoteType("memory", "Files in this process's memory, gone when it ends", "mountcore.remotes.memory:open"),
     RemoteType("sftp", "An SSH server", "mountcore.remotes.sftp:open", _SFTP_OPTIONS, _SFTP_REFUSED, "sftp"),
+    RemoteType(
+        "smb",
+        "A share of Windows, Samba or a NAS box",
+        "mountcore.remotes.smb:open",
+        _SMB_OPTIONS,
+        _SMB_REFUSED,
+        "smb",
+    ),
     RemoteType(
         "webdav", "A WebDAV server", "mountcore.remotes.webdav:open", _WEBDAV_OPTIONS, _WEBDAV_REFUSED, "webdav"
     ),

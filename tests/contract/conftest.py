@@ -16,7 +16,7 @@ import pytest
 
 from mountcore.remotes.protocol import Remote
 from mountcore.remotes.registry import open_remote
-from tests.servers import DAV_SERVERS, SERVERS, SSH_SERVERS, Tls, proftpd, pure_ftpd, pyftpdlib, vsftpd
+from tests.servers import DAV_SERVERS, SERVERS, SSH_SERVERS, Tls, proftpd, pure_ftpd, pyftpdlib, samba, vsftpd
 from tests.servers.ftp import ACCOUNT
 from tests.servers.objects import KEY, OBJECT_SERVERS, ObjectServer
 
@@ -73,6 +73,7 @@ STORAGES: dict[str, Storage] = {
         name: Storage("webdav", start, {"timeout": "10s"}, account=ACCOUNT if name == "apache" else "")
         for name, start in DAV_SERVERS.items()
     },
+    "smb": Storage("smb", samba, {"timeout": "10s"}, account=ACCOUNT if os.geteuid() == 0 else ""),
 }
 """Storage with servers, by name. A new kind is a row here; every test with the fixture `place` runs on it."""
 OWN = ("memory", "local")

@@ -12,6 +12,7 @@ from __future__ import annotations
 from .certificate import Certificate, make_certificate
 from .ftp import SERVERS, FtpServer, Tls, proftpd, pure_ftpd, pyftpdlib, rclone, vsftpd
 from .process import ServerMissing, free_port
+from .samba import SmbServer, samba
 from .ssh import SSH_SERVERS, SshServer
 from .web import DAV_SERVERS, INDEX_SERVERS, WebServer
 
@@ -23,6 +24,7 @@ __all__ = [
     "Certificate",
     "FtpServer",
     "ServerMissing",
+    "SmbServer",
     "SshServer",
     "Tls",
     "WebServer",
@@ -32,5 +34,6 @@ __all__ = [
     "pure_ftpd",
     "pyftpdlib",
     "rclone",
+    "samba",
     "vsftpd",
 ]  # fmt: skip
