@@ -18,7 +18,7 @@ from mountcore.remotes.protocol import Remote
 from mountcore.remotes.registry import open_remote
 from mountcore.settings import CacheSettings, VfsSettings
 from tests.servers import FtpServer, proftpd, pyftpdlib, vsftpd
-from tests.servers.objects import moto_s3
+from tests.servers.objects import azurite, moto_s3
 from tests.servers.ssh import sshd
 from tests.servers.web import apache
 
@@ -103,6 +103,24 @@ def mount_over_s3(stack: ExitStack, place: Path) -> Door:
     return _mounted_and_read_anew(stack, place, lambda below: open_remote("s3", options, bucket + below))
 
 
+def mount_over_azure(stack: ExitStack, place: Path) -> Door:
+    """A container of Azurite's."""
+    server = stack.enter_context(azurite())
+    container = server.bucket()
+
+    def opened(below: str) -> Remote:
+        return open_remote(server.kind, server.options, container + below)
+
+    return _mounted_and_read_anew(stack, place, opened)
+
+
+def mount_over_opendal(stack: ExitStack, place: Path) -> Door:
+    """A folder, through OpenDAL."""
+    (place / "store").mkdir()
+    options = {"service": "fs", "config": f"root='{place / 'store'}'"}
+    return _mounted_and_read_anew(stack, place, lambda below: open_remote("opendal", options, below.strip("/")))
+
+
 def mount_over_crypt(stack: ExitStack, place: Path) -> Door:
     """Encrypted names and contents in a folder."""
     (place / "store").mkdir()
@@ -171,6 +189,7 @@ def ftp_over_a_folder(stack: ExitStack, place: Path) -> Door:
     )
 
 
+PLAIN_NAMES = frozenset({Ability.RAW_NAMES, Ability.LINE_BREAKS, Ability.TIMES})
 DOORS: dict[str, tuple[frozenset[Ability], Callable[[ExitStack, Path], Door]]] = {
     "vfs-memory": (VfsDoor.lacks, vfs_over_memory),
     "vfs-folder": (VfsDoor.lacks, vfs_over_a_folder),
@@ -183,6 +202,8 @@ DOORS: dict[str, tuple[frozenset[Ability], Callable[[ExitStack, Path], Door]]] =
     "fuse-ftp-pyftpdlib": (MountDoor.lacks | {Ability.RAW_NAMES}, mount_over_ftp(pyftpdlib)),
     "fuse-ftp-vsftpd": (MountDoor.lacks, mount_over_ftp(vsftpd)),
     "fuse-ftp-proftpd": (MountDoor.lacks, mount_over_ftp(proftpd)),
+    "fuse-azureblob": (MountDoor.lacks | PLAIN_NAMES | {Ability.EMPTY_DIRECTORIES, Ability.TREES}, mount_over_azure),
+    "fuse-opendal": (MountDoor.lacks | PLAIN_NAMES | {Ability.TREES, Ability.ANY_NAME}, mount_over_opendal),
     "fuse-crypt": (MountDoor.lacks, mount_over_crypt),
 }
 

@@ -38,6 +38,9 @@ class Ability(enum.Enum):
     RAW_NAMES = "carry a name that is not UTF-8"
     RESPELLING = "rename a file to another spelling of its own name (the kernel sees one file and does nothing)"
     TIMES = "set a modification time"
+    ANY_NAME = "carry every character in a name"
+    EMPTY_DIRECTORIES = "keep a directory that has nothing in it"
+    TREES = "rename a directory (programs copy instead)"
 
 
 @dataclass(frozen=True, slots=True)

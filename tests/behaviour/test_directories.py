@@ -9,6 +9,7 @@ import pytest
 from .doors import Ability, Door, walk
 
 
+@pytest.mark.needs(Ability.EMPTY_DIRECTORIES)
 def test_a_new_directory_is_empty_and_shown(door: Door) -> None:
     door.mkdir("dir")
     assert door.listdir("") == ["dir"]
@@ -16,6 +17,7 @@ def test_a_new_directory_is_empty_and_shown(door: Door) -> None:
     assert door.stat("dir").directory
 
 
+@pytest.mark.needs(Ability.EMPTY_DIRECTORIES)
 def test_an_empty_directory_is_kept_by_the_storage(door: Door) -> None:
     door.mkdir("empty")
     door.mkdir("empty/within")
@@ -24,6 +26,7 @@ def test_an_empty_directory_is_kept_by_the_storage(door: Door) -> None:
     assert walk(door) == {"empty": None, "empty/within": None}
 
 
+@pytest.mark.needs(Ability.EMPTY_DIRECTORIES)
 def test_a_name_that_is_taken_is_refused(door: Door) -> None:
     door.mkdir("dir")
     door.write("file", b"x")
@@ -57,6 +60,7 @@ def test_a_directory_of_files_that_are_stored_is_not_empty_either(door: Door) ->
         door.rmdir("dir")
 
 
+@pytest.mark.needs(Ability.EMPTY_DIRECTORIES)
 def test_a_directory_is_not_a_file(door: Door) -> None:
     door.mkdir("dir")
     with door.refused(errno.EISDIR):
@@ -66,6 +70,7 @@ def test_a_directory_is_not_a_file(door: Door) -> None:
     assert walk(door) == {"dir": None}
 
 
+@pytest.mark.needs(Ability.TREES)
 @pytest.mark.parametrize("stored", [False, True], ids=["queued", "stored"])
 def test_renaming_a_directory_takes_everything_below_along(door: Door, stored: bool) -> None:
     expected = {"new": None, "new/sub": None, "new/sub/deep": b"deep", "new/file": b"file", "new/sub2": None}
@@ -81,6 +86,7 @@ def test_renaming_a_directory_takes_everything_below_along(door: Door, stored: b
     assert walk(door) == expected
 
 
+@pytest.mark.needs(Ability.TREES)
 def test_files_in_a_renamed_directory_go_on_being_changed(door: Door) -> None:
     door.mkdir("a")
     door.write("a/stored", b"one")
@@ -97,6 +103,7 @@ def test_files_in_a_renamed_directory_go_on_being_changed(door: Door) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.needs(Ability.TREES)
 def test_directories_whose_names_begin_alike_are_different(door: Door) -> None:
     for name in ("dir", "dir0", "dir-", "dir.", "dir "):
         door.mkdir(name)
@@ -109,6 +116,7 @@ def test_directories_whose_names_begin_alike_are_different(door: Door) -> None:
     }
 
 
+@pytest.mark.needs(Ability.TREES)
 def test_a_directory_replaces_an_empty_one_and_no_other(door: Door) -> None:
     for name in ("source", "empty", "full"):
         door.mkdir(name)
@@ -120,6 +128,8 @@ def test_a_directory_replaces_an_empty_one_and_no_other(door: Door) -> None:
     assert walk(door) == {"empty": None, "empty/file": b"s", "full": None, "full/file": b"f"}
 
 
+@pytest.mark.needs(Ability.TREES)
+@pytest.mark.needs(Ability.EMPTY_DIRECTORIES)
 def test_a_directory_does_not_replace_a_file_nor_a_file_a_directory(door: Door) -> None:
     door.mkdir("dir")
     door.write("file", b"x")
@@ -130,6 +140,8 @@ def test_a_directory_does_not_replace_a_file_nor_a_file_a_directory(door: Door) 
     assert walk(door) == {"dir": None, "file": b"x"}
 
 
+@pytest.mark.needs(Ability.TREES)
+@pytest.mark.needs(Ability.EMPTY_DIRECTORIES)
 def test_a_directory_is_not_moved_into_itself(door: Door) -> None:
     door.mkdir("dir")
     door.mkdir("dir/sub")
@@ -170,6 +182,7 @@ def test_a_directory_of_many_names_lists_each_of_them_once(door: Door) -> None:
     assert set(door.listdir("")) == expected
 
 
+@pytest.mark.needs(Ability.TREES)
 @pytest.mark.needs(Ability.HANDLES)
 @pytest.mark.parametrize("stored", [False, True], ids=["queued", "stored"])
 def test_a_file_stays_open_while_its_directory_is_renamed(door: Door, stored: bool) -> None:

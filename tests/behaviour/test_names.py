@@ -67,6 +67,7 @@ def test_a_name_that_is_not_utf_8_is_kept_to_the_byte(door: Door, name: bytes) -
     check(door, os.fsdecode(name))
 
 
+@pytest.mark.needs(Ability.ANY_NAME)
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.text(st.characters(exclude_characters="/\0\r\n", exclude_categories=["Cs"]), min_size=1, max_size=60).filter(
