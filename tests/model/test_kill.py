@@ -163,12 +163,14 @@ def run_load(root: Path, cache: Path, ledger: Path, seed: int, delay: float) -> 
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE.parent.parent)])},
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n", "the load did not start"
-    time.sleep(delay)  # the moment of the kill is what this test varies
-    assert process.poll() is None, "the load ended by itself"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    try:
+        assert process.stdout.readline() == b"ready\n", "the load did not start"
+        time.sleep(delay)  # the moment of the kill is what this test varies
+        assert process.poll() is None, "the load ended by itself"
+    finally:  # also of a test that is cut short: the load would go on writing for minutes
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
 
 
 async def restart(root: Path, cache: Path) -> Content:
