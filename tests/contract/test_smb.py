@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from conftest import Place, Servers, fresh
 from smbprotocol.open import FilePipePrinterAccessMask
 from sources import Pattern, entries, fetch, put
 
-from mountcore.errors import Busy, Denied, InvalidName, NotFound, Refused, Stale, TimedOut, Unreachable
+from mountcore.errors import Busy, Denied, InvalidName, NoSpace, NotFound, Refused, Stale, TimedOut, Unreachable
 from mountcore.remotes.address import parse_address
 from mountcore.remotes.protocol import ANYTHING, Span
 from mountcore.remotes.registry import open_remote
@@ -173,7 +174,7 @@ async def test_an_idle_connection_is_closed(own: SmbServer) -> None:
         remote = bare(own, idle_timeout=timeout)
         await put(remote, "f", b"x")
         assert connections(own)
-        with trio.move_on_after(1 if stays else 10) as waited:
+        with trio.move_on_after(0.6 if stays else 10) as waited:
             while connections(own):  # noqa: ASYNC110 - the library's thread, not an event
                 await trio.sleep(0.02)
         assert waited.cancelled_caught == stays
@@ -254,6 +255,22 @@ async def test_a_share_that_is_read_only(tmp_path: Path) -> None:
             with pytest.raises(Denied):
                 await attempt
         await remote.aclose()
+
+
+async def test_a_full_disk(own: SmbServer) -> None:
+    need_fuse()  # it takes root to mount
+    small = own.root / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "none", str(small)], check=True)
+    try:
+        remote = bare(own)
+        with pytest.raises(NoSpace, match="no room"):
+            await remote.put("small/f", Pattern(4 << 20), expect=ANYTHING, mtime_ns=None)
+        assert await entries(remote, "small") == {}
+        assert list(small.iterdir()) == []
+        await remote.aclose()
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 async def test_a_share_that_insists_on_encryption() -> None:

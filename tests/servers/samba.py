@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +39,14 @@ class SmbServer:
     def stop(self) -> None:
         """Kill it; the port refuses connections from now on."""
         self.process.stop()
+        deadline = time.monotonic() + 10
+        while True:  # what has been killed may still accept for a moment
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 5).close()
+            except OSError:
+                return
+            assert time.monotonic() < deadline, "somebody still listens"
+            time.sleep(0.01)
 
     def start(self) -> None:
         """Start it again, on the same port."""

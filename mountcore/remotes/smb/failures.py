@@ -55,8 +55,8 @@ _ERRORS: dict[int, tuple[type[StorageError], str]] = {
     NtStatus.STATUS_SHARING_VIOLATION: (Busy, "somebody else has it open"),
     NtStatus.STATUS_DELETE_PENDING: (Busy, "it is being deleted"),
     0xC0000054: (Busy, "somebody else has locked it"),
-    NtStatus.STATUS_DISK_FULL: (NoSpace, ""),
-    0xC0000044: (Quota, ""),
+    NtStatus.STATUS_DISK_FULL: (NoSpace, "there is no room left on the share"),
+    0xC0000044: (Quota, "the quota on the share is used up"),
     0xC0000904: (TooLarge, ""),
     NtStatus.STATUS_LOGON_FAILURE: (Denied, LOGIN),
     NtStatus.STATUS_WRONG_PASSWORD: (Denied, LOGIN),
@@ -83,8 +83,8 @@ def translated(path: str, problem: Exception) -> StorageError:
     """The library's exception as one of ours."""
     if isinstance(problem, SMBResponseException):
         status = int(problem.status)
-        kind, said = _ERRORS.get(status, (StorageError, ""))
-        return kind(path, said or f"the server says 0x{status:08X}")
+        kind, said = _ERRORS.get(status, (StorageError, f"the server says 0x{status:08X}"))
+        return kind(path, said)
     if isinstance(problem, SMBAuthenticationError):
         return Denied(path, LOGIN)
     text = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
