@@ -167,7 +167,7 @@ def run_load(root: Path, cache: Path, ledger: Path, seed: int, delay: float) -> 
         assert process.stdout.readline() == b"ready\n", "the load did not start"
         time.sleep(delay)  # the moment of the kill is what this test varies
         assert process.poll() is None, "the load ended by itself"
-    finally:  # also of a test that is cut short: the load would go on writing for minutes
+    finally:  # also of a test that is cut short: the load would go on writing
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
