@@ -355,7 +355,8 @@ class Tree:
             entries.clear()  # there are only files that are not uploaded yet; the directory comes with the first
         if directory.path() == path:
             self._merge(directory, entries)
-            self._unsaved.pop(directory.inode, None)
+            if not directory.edits:  # else it is behind what was changed here while it was on its way
+                self._unsaved.pop(directory.inode, None)
             self._listings.save(path, list(entries.values()), 0.0)
 
     def persist(self) -> None:

@@ -382,3 +382,21 @@ async def test_data_that_nobody_knows_is_set_aside_beside_everything_else(tmp_pa
         assert kept.read_bytes() == b"of an index that forgot"
         await until(lambda: not (image / folder.name / "data" / "07" / "1287").exists(), "the trash is emptied")
         assert await live.read_file(vfs, "file") == b"content"
+
+
+@pytest.mark.trio
+async def test_what_was_stored_while_its_directory_was_listed_is_there_after_a_restart(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "other", b"x")
+    chosen = settings(tmp_path, tree=TreeSettings(cache_time=60.0))
+    async with opened(remote, chosen) as vfs, trio.open_nursery() as nursery:
+        await live.names(vfs)
+        await live.write_file(vfs, "file", b"written")
+        await vfs.refresh()
+        gate = remote.gate("list", after=True)
+        nursery.start_soon(live.names, vfs)
+        await gate.entered.wait()
+        assert not await vfs.drain()
+        gate.release()
+    async with opened(remote, chosen) as vfs:
+        assert await live.names(vfs) == {"file", "other"}
