@@ -36,10 +36,16 @@ class LateSync:
 
     async def run(self) -> None:
         """For ever."""
+        due = trio.current_time() + EVERY
         while True:
-            await trio.sleep(EVERY)
+            with trio.move_on_at(due) as waiting:
+                await self._store.doomed_many.wait()
             try:
-                await self.look()
+                if waiting.cancelled_caught:
+                    due = trio.current_time() + EVERY
+                    await self.look()
+                else:
+                    await self._bury()
             except OSError as problem:  # the cache's disk: who needs it is told, and the next look tries again
                 log.warning("changed files cannot be synced now: %s", problem)
 
@@ -54,10 +60,13 @@ class LateSync:
             for item in ready:
                 synced |= await self._sync(item)
         self._seen = {item.id: item.generation for item in waiting if item.dirty and item.row.promise == 1}
-        doomed = tuple(self._store.doomed)
-        if synced or doomed:
-            await trio.to_thread.run_sync(self._store.index.sync)
-            self._store.bury(doomed)
+        if synced or self._store.doomed:
+            await self._bury()
+
+    async def _bury(self) -> None:
+        doomed, self._store.doomed_many = tuple(self._store.doomed), trio.Event()
+        await trio.to_thread.run_sync(self._store.index.sync)
+        self._store.bury(doomed)
 
     async def _sync_all(self, items: list[Item]) -> bool:
         """One syncfs(2): fsync(2) of thousands of small files and their folders keeps the disk busy for a minute."""

@@ -24,6 +24,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import final
 
+import trio
+
 from ..errors import NoSpace, StorageError
 from ..remotes.protocol import Version
 from ..spans import Span
@@ -41,6 +43,8 @@ IDLE_FILES = 512
 """Descriptors that stay open after their last use, of clean and dirty items; opening a file again costs 5 µs."""
 DROPPED = 256
 """Items that leave memory at a time."""
+DOOMED_MOST = 4 << 20
+"""Bytes of replaced files that may wait for the next sync of the index."""
 TRASH_BATCH = 64
 _ZEROS = bytes(1 << 20)
 
@@ -56,9 +60,12 @@ class Store:
         self._data = str(directory / "data")
         self._folders: set[int] = set()
         self._unlinker = Unlinker()
-        self.doomed: list[ItemId] = []
-        """Ids of files that were synced and not uploaded, and have been replaced or removed since: until the index that
-        says so is on the disk itself, a loss of power would bring them back."""
+        self.doomed: dict[ItemId, int] = {}
+        """Ids, and bytes, of files that were synced and not uploaded, and have been replaced or removed since: until
+        the index that says so is on the disk itself, a loss of power would bring them back."""
+        self._doomed_bytes = 0
+        self.doomed_many = trio.Event()
+        """They take so much room that they should go now."""
         self.left_in_trash: list[ItemId] = []
         """Ids whose files a former process did not get to delete."""
         self._items: dict[ItemId, Item] = {}
@@ -353,7 +360,9 @@ class Store:
 
     def shorten(self, item: Item, size: int) -> None:
         """Claim no more than ``size`` bytes of a dirty item, and none of them as synced; `truncate` follows."""
+        before = item.spans.total
         item.cut(size)
+        self.held += item.spans.total - before
         item.row.promise, item.row.synced = min(item.row.promise, 1), 0
         self.save(item)
 
@@ -493,7 +502,10 @@ class Store:
         self._drop_from_memory(item)
         self.index.delete([item.id])
         if item.row.promise == 2:
-            self.doomed.append(item.id)
+            self.doomed[item.id] = item.spans.total
+            self._doomed_bytes += item.spans.total
+            if self._doomed_bytes > DOOMED_MOST:
+                self.doomed_many.set()
             return
         self._unlinker.unlink(item.id, self._file(item.id))
         self._note_emptied()
@@ -526,7 +538,8 @@ class Store:
 
     def bury(self, doomed: Sequence[ItemId]) -> None:
         """The index that forgets these is on the disk: their files go."""
-        self.doomed = [ident for ident in self.doomed if ident not in doomed]
+        for ident in doomed:
+            self._doomed_bytes -= self.doomed.pop(ident, 0)
         self._unlink(doomed)
 
     def empty_trash(self) -> None:
@@ -652,7 +665,7 @@ class Store:
         try:
             self.index.save(*[i.row for i in self._items.values() if i.row.path is not None or i.dirty])
             self.index.sync()
-            self.bury(self.doomed)
+            self.bury(tuple(self.doomed))
             self.empty_trash()
             self.index.set_fact("held", str(self.held))
             if not self._forgetful:

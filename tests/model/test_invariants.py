@@ -733,3 +733,14 @@ async def test_invariant_6_what_replaces_a_synced_file_is_on_the_disk_before_tha
         assert path.read_bytes() == b"synced"
         await LateSync(vfs.store).look()
         assert not path.exists()
+
+
+@pytest.mark.trio
+async def test_what_is_cut_off_a_synced_file_is_not_counted_as_held(tmp_path: Path) -> None:
+    async with opened(memory(), settings(tmp_path)) as vfs:
+        handle = await vfs.create(vfs.root, "file", OpenFlags.WRITE, exclusive=True)
+        await handle.write(0, b"x" * 5000)
+        await handle.fsync()
+        await handle.truncate(10)
+        await handle.close()
+        assert vfs.store.held == 10
