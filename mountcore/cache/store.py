@@ -370,12 +370,14 @@ class Store:
         """Change the length of a dirty item: a shorter claim is saved before the bytes go."""
         self.look(item)
         before = item.spans.total
-        if size < item.size:
-            item.cut(size)
-            self.save(item)
-        with _disk_errors(item.path):
-            item.resize(size)
-        self.held += item.spans.total - before
+        try:
+            if size < item.size:
+                item.cut(size)
+                self.save(item)
+            with _disk_errors(item.path):
+                item.resize(size)
+        finally:
+            self.held += item.spans.total - before
 
     def zero(self, item: Item, offset: int, length: int) -> None:
         """Write zeros into a dirty item, as a hole where the disk can."""
@@ -435,8 +437,8 @@ class Store:
     def discard_clean(self, item: Item, span: Span) -> int:
         """Give back clean bytes that nobody needs (eviction inside a file); answers how many."""
         gone = item.spans.remove(span)
-        self.save(item)
         self.held -= gone
+        self.save(item)
         if item.fd >= 0 and gone:
             with contextlib.suppress(OSError):  # the claim is given up; the blocks are a matter of room
                 _punch(item.fd, span)
@@ -559,20 +561,23 @@ class Store:
 
     def evict(self, victims: Iterable[tuple[ItemId, int]]) -> int:
         """Delete clean items nobody uses; answers the bytes given back."""
-        gone, freed = [], 0
+        gone, loaded, freed = [], [], 0
         for ident, held in victims:
             item = self._items.get(ident)
             if item is not None:
                 if item.opens or item.dirty:
                     continue
                 held = item.spans.total
-                self._idle.pop(ident, None)
-                self._drop_from_memory(item)
+                loaded.append(item)
             gone.append(ident)
             freed += held
         if gone:
-            self.delete(gone)
+            self.index.delete(gone)
+            for item in loaded:
+                self._idle.pop(item.id, None)
+                self._drop_from_memory(item)
             self.held -= freed
+            self._unlink(gone)
         return freed
 
     # saved listings
