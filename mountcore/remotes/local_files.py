@@ -21,9 +21,10 @@ import trio
 
 from .. import errors
 from ..errors import Corrupt, InvalidName, IsDirectory, NotDirectory, NotFound, Stale, StorageError
+from .expecting import check_expected
 from .partials import ABANDONED_AFTER, is_abandonable, is_ours, partial_name
 from .paths import basename, join
-from .protocol import Absent, Anything, Entry, Expect, Kind, Source, Span, Version
+from .protocol import Absent, Entry, Expect, Kind, Source, Span
 
 if TYPE_CHECKING:
     Scan = os._ScandirIterator[str]
@@ -113,17 +114,7 @@ def check(real: str, path: str, expect: Expect) -> Entry | None:
         now: Entry | None = stat(real, path)
     except FileNotFoundError:
         now = None
-    if now is not None and now.kind is Kind.DIRECTORY:
-        raise IsDirectory(path)
-    match expect:
-        case Anything():
-            pass
-        case Absent():
-            if now is not None:
-                raise Stale(path, "the name is taken")
-        case Version():
-            if now is None or not now.version.matches(expect):
-                raise Stale(path, "the file has changed")
+    check_expected(now, path, expect)
     return now
 
 

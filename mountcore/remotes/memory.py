@@ -30,10 +30,9 @@ from ..errors import (
     Stale,
     Unsupported,
 )
+from .expecting import check_expected
 from .paths import basename, check_path, is_below, join, parent
 from .protocol import (
-    Absent,
-    Anything,
     Capabilities,
     Changes,
     Entry,
@@ -148,15 +147,7 @@ class Memory(Remote):
         now = directory.children.get(name)
         if isinstance(now, _Directory):
             raise IsDirectory(path)
-        match expect:
-            case Anything():
-                pass
-            case Absent():
-                if now is not None:
-                    raise Stale(path, "the name is taken")
-            case Version():
-                if now is None or not _entry(name, now).version.matches(expect):
-                    raise Stale(path, "the file has changed")
+        check_expected(None if now is None else _entry(name, now), path, expect)
         tag = str(next(self._tags))
         if now is None:
             now = directory.children[name] = _File(content, mtime_ns, tag, next(self._idents))

@@ -25,15 +25,15 @@ from ...errors import (
     Exists,
     IsDirectory,
     NotFound,
-    Stale,
     StorageError,
     TimedOut,
     Unreachable,
 )
+from ..expecting import check_expected
 from ..limits import unmetered
 from ..partials import partial_name
 from ..paths import basename, join, parent
-from ..protocol import Absent, Anything, Entry, Expect, Kind, Source, Version
+from ..protocol import Anything, Entry, Expect, Kind, Source
 from .data import Data
 from .leftovers import WORTH_RESUMING, Interrupted, Leftovers, digest
 from .listing import SECOND, format_stamp, parse_stamp
@@ -262,15 +262,7 @@ async def check(session: Session, path: str, expect: Expect) -> None:
     if isinstance(expect, Anything):
         return
     now = await session.find(path)
-    if now is not None and now.kind is Kind.DIRECTORY:
-        raise IsDirectory(path)
-    match expect:
-        case Absent():
-            if now is not None:
-                raise Stale(path, "the name is taken")
-        case Version():
-            if now is None or not now.version.matches(expect):
-                raise Stale(path, "the file has changed")
+    check_expected(now, path, expect)
 
 
 async def publish(session: Session, source: str, target: str) -> None:

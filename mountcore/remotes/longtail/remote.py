@@ -41,6 +41,7 @@ from ...errors import (
     Unreachable,
     Unsupported,
 )
+from ..expecting import check_expected
 from ..guard import Guard
 from ..partials import is_ours
 from ..paths import basename, check_path, parent
@@ -309,19 +310,14 @@ class LongTail(Remote):
     async def _expected(self, path: str, expect: Expect) -> dict[str, Any]:
         """Options that make the service check ``expect``; else it is checked here."""
         now = await self._there(path)
-        if now is not None and now.kind is Kind.DIRECTORY:
-            raise IsDirectory(path)
+        check_expected(now, path, expect)
         match expect:
             case Anything():
                 return {}
             case Absent():
-                if now is not None:
-                    raise Stale(path, "the name is taken")
                 return {"if_not_exists": True} if self._can.write_with_if_not_exists else {}
             case Version():
-                if now is None or not now.version.matches(expect):
-                    raise Stale(path, "the file has changed")
-                return {"if_match": f'"{now.tag}"'} if now.tag and self._can.write_with_if_match else {}
+                return {"if_match": f'"{now.tag}"'} if now and now.tag and self._can.write_with_if_match else {}
 
     async def _pieces(self, path: str, file: Any, left: int) -> AsyncGenerator[bytes, None]:
         while left:

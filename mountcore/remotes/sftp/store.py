@@ -21,10 +21,11 @@ from typing import final
 
 import asyncssh
 
-from ...errors import Corrupt, Exists, IsDirectory, NoSpace, NotFound, Stale, StorageError, TimedOut, Unreachable
+from ...errors import Corrupt, Exists, NoSpace, NotFound, Stale, StorageError, TimedOut, Unreachable
+from ..expecting import check_expected
 from ..partials import partial_name
 from ..paths import basename, join, parent
-from ..protocol import Absent, Anything, Entry, Expect, Kind, Source, Version
+from ..protocol import Absent, Entry, Expect, Kind, Source
 from .link import Failed, File, Link
 from .names import SECOND, Names, seconds
 from .options import SftpOptions
@@ -180,17 +181,7 @@ class Storing:
     async def _check(self, link: Link) -> Entry | None:
         """What is there now; raises Stale where it is not what was expected."""
         now = await self._names.find(link, self._path)
-        if now is not None and now.kind is Kind.DIRECTORY:
-            raise IsDirectory(self._path)
-        match self._expect:
-            case Anything():
-                pass
-            case Absent():
-                if now is not None:
-                    raise Stale(self._path, "the name is taken")
-            case Version():
-                if now is None or not now.version.matches(self._expect):
-                    raise Stale(self._path, "the file has changed")
+        check_expected(now, self._path, self._expect)
         return now
 
 

@@ -28,12 +28,12 @@ from ...errors import (
     Stale,
     StorageError,
 )
+from ..expecting import check_expected
 from ..guard import Guard
 from ..partials import ABANDONED_AFTER, is_abandonable, is_ours, partial_name
 from ..paths import basename, check_path, is_below, join, parent
 from ..protocol import (
     Absent,
-    Anything,
     Capabilities,
     Entry,
     Expect,
@@ -326,17 +326,7 @@ class SmbRemote(Remote):
             now: Entry | None = _entry("", link.look(path, self._wire(path)))
         except NotFound:
             now = None
-        if now is not None and now.kind is Kind.DIRECTORY:
-            raise IsDirectory(path)
-        match expect:
-            case Anything():
-                pass
-            case Absent():
-                if now is not None:
-                    raise Stale(path, "the name is taken")
-            case Version():
-                if now is None or not now.version.matches(expect):
-                    raise Stale(path, "the file has changed")
+        check_expected(now, path, expect)
 
     async def _sweep(self, directory: str) -> None:
         """Delete old partials that a listing has shown."""

@@ -32,13 +32,13 @@ from ...errors import (
     Unreachable,
     Unsupported,
 )
+from ..expecting import check_expected
 from ..guard import Guard
 from ..objects.http import Response
 from ..partials import ABANDONED_AFTER, is_abandonable, is_ours, partial_name
 from ..paths import basename, check_path, is_below, join, parent
 from ..protocol import (
     Absent,
-    Anything,
     Capabilities,
     Entry,
     Expect,
@@ -380,17 +380,7 @@ class WebDav(Remote):
 
     async def _check(self, path: str, expect: Expect) -> Entry | None:
         now = await self._find(path)
-        if now is not None and now.kind is Kind.DIRECTORY:
-            raise IsDirectory(path)
-        match expect:
-            case Anything():
-                pass
-            case Absent():
-                if now is not None:
-                    raise Stale(path, "the name is taken")
-            case Version():
-                if now is None or not self._untagged(now).version.matches(expect):
-                    raise Stale(path, "the file has changed")
+        check_expected(None if now is None else self._untagged(now), path, expect)
         return now
 
     async def _discard(self, partial: str) -> None:
