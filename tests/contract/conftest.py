@@ -92,13 +92,15 @@ BUCKETS: dict[str, tuple[str, dict[str, str]]] = {
     "moto-parts": ("moto", {"upload_cutoff": "1Mi", "upload_concurrency": "2"}),
     "rclone-s3": ("rclone-s3", {}),
     "azurite": ("azurite", {}),
+    "fake-gcs": ("fake-gcs", {}),
+    "fake-gcs-parts": ("fake-gcs", {"upload_cutoff": "1Mi", "chunk_size": "5Mi"}),
     "azurite-parts": ("azurite", {"upload_cutoff": "1Mi", "chunk_size": "1Mi"}),
 }
 """Object stores, which have no folder on this machine's disk: the server, and options."""
 LONG_TAIL = ("opendal-fs", "opendal-s3")
 """OpenDAL's services with and without files of their own: a folder, and moto's S3."""
-OBJECTS = ("moto", "rclone-s3", "azurite")
-OBJECT_NAMES = ("moto-markers", "rclone-s3", "azurite")
+OBJECTS = ("moto", "rclone-s3", "azurite", "fake-gcs")
+OBJECT_NAMES = ("moto-markers", "rclone-s3", "azurite", "fake-gcs")
 """With and without marked directories: what names are made of."""
 CRYPT: dict[str, dict[str, str]] = {
     "crypt": {"directory_name_encryption": "true"},

@@ -268,7 +268,15 @@ async def test_usage(remote: Remote) -> None:
 
 @pytest.mark.parametrize(
     "place",
-    ["local", *(name for name in SERVED if name not in SLOW), *OBJECTS, "moto-parts", "azurite-parts", "opendal-fs"],
+    [
+        "local",
+        *(name for name in SERVED if name not in SLOW),
+        *OBJECTS,
+        "moto-parts",
+        "azurite-parts",
+        "fake-gcs-parts",
+        "opendal-fs",
+    ],
     indirect=True,
 )
 async def test_big_files_are_streamed(remote: Remote) -> None:

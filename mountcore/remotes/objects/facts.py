@@ -126,7 +126,7 @@ _GCS_OPTIONS = (
     Option("client_secret", "Secret of the OAuth client", sensitive=True),
     Option("token_url", "Where tokens are renewed; empty: Google's"),
     Option("access_token", "An access token, as long as it lives", sensitive=True),
-    Option("anonymous", "Without a login, for public buckets", "false"),
+    Option("anonymous", "Without a login, to read what everybody may read", "false"),
     Option("env_auth", "The login of the environment (GOOGLE_APPLICATION_CREDENTIALS) or the instance", "false"),
     Option("endpoint", "Address of the service; empty: Google's"),
     Option("storage_class", "Storage class of what is stored"),

@@ -15,6 +15,7 @@ from .obstores import RETRIES, client_options, container_of, finished, finished_
 from .through_obstore import Place
 
 _REMEDY = "check service_account_file, token or what the account may do (Storage Object Admin)"
+_READ_ONLY = "anonymous = true can only read, and what everybody may read; writing needs a login"
 _TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
 
 
@@ -22,7 +23,7 @@ def open(options: dict[str, str], root: str) -> Remote:
     """A bucket, or a folder of one."""
     words = Words("gcs", options)
     bucket = container_of("gcs", root)
-    endpoint = words.text("endpoint")
+    endpoint = words.text("endpoint").rstrip("/").removesuffix("/storage/v1")  # rclone's is of the JSON interface
     config, provider = _login(words)
     if endpoint:
         config["base_url"] = endpoint if "://" in endpoint else f"https://{endpoint}"
@@ -37,7 +38,7 @@ def open(options: dict[str, str], root: str) -> Remote:
         upload_cutoff=words.size("upload_cutoff", 0, 256 << 20, 16 << 20),
         chunk_size=words.size("chunk_size", 5 << 20, 4000 << 20, 8 << 20),
         concurrency=words.number("upload_concurrency", 1, 64, 4),
-        remedy=_REMEDY,
+        remedy=_READ_ONLY if words.flag("anonymous") else _REMEDY,
     )
     return Guard(finished_remote(place, root, words))
 
