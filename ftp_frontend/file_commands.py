@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from mountcore.errors import NotDirectory, NotFound
+from mountcore.errors import InvalidName, NameTooLong, NotDirectory, NotFound
 from mountcore.remotes.protocol import Kind
 
 from .filesystem import Found
@@ -30,7 +30,7 @@ from .listing import (
     modify,
     without_options,
 )
-from .replies import quoted
+from .replies import explain, quoted
 from .session_commands import SessionCommands
 
 
@@ -236,7 +236,10 @@ class FileCommands(SessionCommands):
         path = self.path(line, "f")
         if path == "/":
             raise Answer("550 Can't replace the home directory.")
-        self.call(self.storage.rename, source, path)
+        try:
+            self.call(self.storage.rename, source, path)
+        except (InvalidName, NameTooLong) as problem:
+            raise Answer(f"553 {explain(problem)}.") from None
         self.respond("250 Renaming ok.")
 
 

@@ -240,6 +240,7 @@ class Storage:
         try:
             found = self.vfs.try_lookup(parent, name)
         except FileNotFoundError:
+            self.vfs.check_new(parent, name)
             return Staged(self.vfs.new_stage(), parent, name, False, 0, self._step)
         if found is None or found.kind is not Kind.FILE:
             return None
@@ -255,6 +256,7 @@ class Storage:
                 if found.parent is not None:
                     parent, name = found.parent, found.name
         except FileNotFoundError:
+            self.vfs.check_new(parent, name)
             found = None
         if found is not None and found.kind is Kind.DIRECTORY:
             raise IsDirectory(path)

@@ -9,7 +9,7 @@ import os
 
 from mountcore.errors import StorageError, ftp_code
 
-#: RFC 959 §5.4 has 452, 552 and 553 for uploads only; elsewhere clients know these
+#: RFC 959 §5.4 has 452, 552 and 553 for uploads only (and 553 for RNTO); elsewhere clients know these
 _ELSEWHERE = {452: 451, 552: 550, 553: 550}
 
 

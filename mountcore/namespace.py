@@ -161,6 +161,8 @@ class Namespace:
 
     async def _rename_file(self, node: Node, target: Node | None, parent: Node, name: str) -> None:
         old, new = node.path(), join(parent.path(), name)
+        if node.kind is Kind.FILE:
+            self._remote.check_name(new)
         item = self._contents.cached(node)
         loser = self._contents.cached(target) if target is not None else None
         async with self._writeback.paused(item, loser):
@@ -290,6 +292,9 @@ class Namespace:
         old, new = node.path(), join(parent.path(), name)
         if self._remote.caps.rename is not RenameScope.TREE:
             raise CrossDevice(old)
+        for item in self._store.dirty_items():
+            if item.path.startswith(old + "/"):
+                self._remote.check_name(new + item.path[len(old) :])
         if target is not None:
             await self._remove_directory(target)
         async with self._writeback.paused(below=old):
@@ -332,6 +337,8 @@ class Namespace:
                 raise Exists(path)
             if target is not None:  # perhaps in another normal form, which then is its name
                 name, path = target.name, target.path()
+            else:
+                self._remote.check_name(path)
             loser = self._contents.cached(target) if target is not None else None
             async with self._writeback.paused(loser):
                 if target is not None:
@@ -353,6 +360,7 @@ class Namespace:
             return None
         if not self._tree.fresh(parent) or self._tree.known(parent, name) is not None:
             return None
+        self._remote.check_name(path)
         stage_item.row.base, stage_item.row.attempt = _replaced(None, None)
         node = self._make_visible(stage_item, parent, name, path, None)
         self._changes.entry(parent, name, node)

@@ -10,6 +10,7 @@ from typing import final
 import trio
 
 from .errors import InvalidName, NameTooLong, NotDirectory, NotFound
+from .remotes.partials import is_ours
 from .remotes.protocol import Kind
 from .tree import Node
 
@@ -37,6 +38,8 @@ def new_path(parent: Node, name: str) -> str:
         raise InvalidName(name)
     if encoded_length(name) > NAME_MAX:
         raise NameTooLong(name)
+    if is_ours(name):
+        raise InvalidName(name, "portside calls its own unfinished uploads so, and hides them")
     return join(parent.path(), name)
 
 

@@ -328,6 +328,7 @@ class Vfs:
             path = new_path(parent, name)
             found = await self.tree.find(parent, name)
             if found is None:
+                self.remote.check_name(path)
                 direct = not self._cache_wanted(flags | OpenFlags.WRITE)
                 item = self.store.new(None if direct else path, base=None, dirty=True)
                 node = self.tree.add(parent, name, Kind.FILE)
@@ -350,6 +351,10 @@ class Vfs:
         finally:
             await handle.close()
         self.changes.node(ChangeKind.CONTENT, node)
+
+    def check_new(self, parent: Node, name: str) -> None:
+        """Raises InvalidName, NameTooLong or the like where there can be no file of that name. Not a checkpoint."""
+        self.remote.check_name(new_path(parent, name))
 
     async def stage(self) -> Stage:
         """A file without a name, to be published whole. Not a checkpoint."""

@@ -53,6 +53,9 @@ class Around(Remote):
     async def rename(self, source: str, target: str) -> None:
         await self.inner.rename(source, target)
 
+    def check_name(self, path: str) -> None:
+        self.inner.check_name(path)
+
     async def set_mtime(self, path: str, mtime_ns: int) -> Entry:
         return await self.inner.set_mtime(path, mtime_ns)
 

@@ -10,6 +10,7 @@ invariant 8 of the cache ("never published incomplete") holds through a power cu
 
 from __future__ import annotations
 
+import functools
 import os
 import stat as st
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -22,7 +23,8 @@ import trio
 from ..errors import InvalidName, IsDirectory, NotFound, Refused, Stale, StorageError, Unsupported
 from . import local_files
 from .local_files import BATCH, PIECE
-from .paths import check_path, join, parent
+from .partials import LONGEST
+from .paths import check_lengths, check_path, join, parent
 from .protocol import (
     Capabilities,
     Entry,
@@ -141,6 +143,17 @@ class Local(Remote):
             await self._run(path, local_files.sweep, self._real(directory))
             self._swept.add(directory)
         return await self._run(path, local_files.put, real, path, source, expect, mtime_ns)
+
+    def check_name(self, path: str) -> None:
+        check_lengths(path, os.fsencode(self._real(path, root=False)), self._longest)
+
+    @functools.cached_property
+    def _longest(self) -> int:
+        """Bytes of one name; some file systems (eCryptfs) take fewer than 255."""
+        try:
+            return os.pathconf(self._root, "PC_NAME_MAX")
+        except OSError:
+            return LONGEST
 
     async def remove(self, path: str) -> None:
         await self._run(path, local_files.remove, self._real(path, root=False), path)

@@ -12,6 +12,8 @@ import re
 import secrets
 
 _MINE = re.compile(r"\.?.*\.portside-[0-9a-f]{8}\.(partial|previous)", re.DOTALL)
+_REPLACED = re.compile(r"[\x00-\x1f\x7f<>\"'`$:?*|#%\\\[\];]|^[ .~]")
+"""What encodings of names (:mod:`.ftp.names`) may have stand-ins for, but at the end of a name."""
 LONGEST = 255
 """Bytes in a name, as every Linux file system bounds it."""
 ABANDONED_AFTER = 86_400.0
@@ -23,9 +25,14 @@ def partial_name(name: str, *, hidden: bool = True, kept: bool = False) -> str:
     tail = f".portside-{secrets.token_hex(4)}.{'previous' if kept else 'partial'}"
     head = ("." if hidden else "") + name
     room = LONGEST - len(tail)
-    while len(head.encode("utf-8", "surrogateescape")) > room:
+    while _width(head) > room:
         head = head[:-1]
     return head + tail
+
+
+def _width(name: str) -> int:
+    """Bytes of a name at most, whatever its storage spells with stand-ins of three bytes."""
+    return len(name.encode("utf-8", "surrogateescape")) + 2 * len(_REPLACED.findall(name))
 
 
 def is_ours(name: str) -> bool:
@@ -41,6 +48,6 @@ def is_abandonable(name: str) -> bool:
 def belongs_to(name: str) -> str | None:
     """The file whose partial or previous version a name of ours is; None where the name has been cut to fit."""
     match = _MINE.fullmatch(name)
-    if match is None or len(name.encode("utf-8", "surrogateescape")) >= LONGEST - 3:
+    if match is None or _width(name) >= LONGEST - 3:
         return None
     return name[: name.rindex(".portside-")].removeprefix(".") or None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ..errors import InvalidName
+from ..errors import InvalidName, NameTooLong
+from .partials import LONGEST
+
+LONGEST_PATH = 4095
+"""Bytes in a path, as Linux bounds it."""
 
 
 def check_path(path: str) -> str:
@@ -12,6 +16,14 @@ def check_path(path: str) -> str:
             if part in ("", ".", "..") or "\0" in part:
                 raise InvalidName(path, "a path has no empty part, no '.' or '..', and no NUL")
     return path
+
+
+def check_lengths(path: str, wire: bytes, longest: int = LONGEST) -> None:
+    """Raises :class:`NameTooLong` if ``wire``, which is how the storage spells ``path``, is too long for any disk."""
+    if len(wire) > longest and max(map(len, wire.split(b"/"))) > longest:
+        raise NameTooLong(path, f"the storage takes names of {longest} bytes, as it spells them")
+    if len(wire) > LONGEST_PATH:
+        raise NameTooLong(path, f"the storage takes paths of {LONGEST_PATH} bytes")
 
 
 def parent(path: str) -> str:

@@ -250,6 +250,14 @@ class Remote(Protocol):
 
     # optional
 
+    def check_name(self, path: str) -> None:
+        """Raises ``InvalidName`` or ``NameTooLong`` where a file of that path surely cannot be kept here.
+
+        Neither a checkpoint nor a request: who makes a name that is stored later asks before. Silence promises
+        nothing, for a server may have rules of its own.
+        """
+        return
+
     async def set_mode(self, path: str, mode: int) -> Entry:
         """Set permission bits; ``Unsupported`` without :attr:`Capabilities.modes`. Answers what is stored now."""
         raise Unsupported(path, "no permission bits here")

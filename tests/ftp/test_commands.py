@@ -8,11 +8,13 @@ import hashlib
 import re
 import zlib
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from mountcore.remotes.memory import Memory
 from mountcore.remotes.protocol import ANYTHING
+from mountcore.remotes.registry import open_remote
 
 from .conftest import fetch, store
 from .serving import Served, serving
@@ -383,3 +385,20 @@ def test_syntax_errors(client: ftplib.FTP) -> None:
     refused(client, "RETR f", "425")
     refused(client, "STOR f", "425")
     refused(client, "NLST", "425")
+
+
+def test_a_name_that_the_storage_cannot_hold_is_553_before_anything_is_sent(tmp_path: Path) -> None:
+    """Encrypted, a name of 150 bytes is longer than any disk takes."""
+    inner = open_remote("local", {}, str(tmp_path))
+    remote = open_remote("crypt", {"remote": "x:", "password": "one"}, "", inner)
+    with serving(remote) as served, contextlib.closing(served.connect()) as ftp:
+        for command in ("STOR", "APPE"):
+            with pytest.raises(ftplib.error_perm, match=r"^553"):
+                store(ftp, "x" * 150, b"content", command)
+        with pytest.raises(ftplib.error_perm, match=r"^553"):
+            store(ftp, ".mine.portside-01234567.partial", b"content")
+        store(ftp, "short", b"content")
+        ftp.sendcmd("RNFR short")
+        refused(ftp, "RNTO " + "x" * 150, "553")
+        refused(ftp, "MKD " + "x" * 150, "550")
+        assert ftp.nlst() == ["short"]

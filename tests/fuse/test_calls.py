@@ -17,15 +17,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fuse_frontend.operations import Operations
 from mountcore.remotes.around import Around
 from mountcore.remotes.memory import Memory
-from mountcore.remotes.protocol import Capabilities
+from mountcore.remotes.protocol import Capabilities, Remote
 from mountcore.remotes.registry import open_remote
 from mountcore.settings import CacheSettings, VfsSettings
+from tests.servers import samba, vsftpd
 
 from .failing import Failing
 from .mounting import Mount, in_a_process, mounted, spoken
@@ -595,4 +597,56 @@ def test_write_back_zero_reports_the_error_of_the_upload_in_close(tmp_path: Path
         with refused(errno.EACCES):
             os.close(file)
         remote.problem = None
+        assert mount.run(mount.vfs.drain) == ()
+
+
+# names that the storage cannot hold
+
+
+def encrypted(tmp_path: Path) -> Remote:
+    folder = tmp_path / "encrypted"
+    folder.mkdir(exist_ok=True)
+    words = {"remote": "x:", "password": "one", "password2": "two"}
+    return open_remote("crypt", words, "", open_remote("local", {}, str(folder)))
+
+
+def test_a_name_that_the_storage_cannot_hold_is_refused_when_it_is_made(tmp_path: Path, session: str) -> None:
+    """Encrypted, a name of 150 bytes is longer than any disk takes."""
+    long = "x" * 150
+    with mounted(encrypted(tmp_path), tmp_path, options=spoken(session)) as mount:
+        (mount.path / "d").mkdir()
+        (mount.path / "d" / "short").write_text("content")
+        with refused(errno.ENAMETOOLONG):
+            os.open(mount.path / long, os.O_CREAT | os.O_WRONLY)
+        with refused(errno.ENAMETOOLONG):
+            os.mknod(mount.path / long, stat.S_IFREG | 0o600)
+        with refused(errno.ENAMETOOLONG):
+            (mount.path / long).mkdir()
+        with refused(errno.ENAMETOOLONG):
+            (mount.path / "d" / "short").rename(mount.path / long)
+        with refused(errno.EINVAL):
+            (mount.path / ".mine.portside-01234567.partial").write_text("would be hidden")
+        assert sorted(os.listdir(mount.path)) == ["d"]
+        assert (mount.path / "d" / "short").read_text() == "content"
+        assert mount.run(mount.vfs.drain) == ()
+
+
+@pytest.mark.parametrize(
+    ("start", "kind", "name", "number"),
+    [(vsftpd, "ftp", "\x01" * 100, errno.ENAMETOOLONG), (samba, "smb", "nul.txt", errno.EINVAL)],
+    ids=["vsftpd", "samba"],
+)
+def test_servers_are_not_sent_what_they_cannot_hold(
+    tmp_path: Path, start: Callable[[], Any], kind: str, name: str, number: int
+) -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(start())
+        root = getattr(server, "prefix", "")
+        mount = stack.enter_context(mounted(open_remote(kind, server.options, root), tmp_path / "m"))
+        (mount.path / "a").write_text("content")
+        with refused(number):
+            os.open(mount.path / name, os.O_CREAT | os.O_WRONLY)
+        with refused(number):
+            (mount.path / "a").rename(mount.path / name)
+        assert os.listdir(mount.path) == ["a"]
         assert mount.run(mount.vfs.drain) == ()

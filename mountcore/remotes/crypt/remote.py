@@ -102,6 +102,9 @@ class Crypt(Around):
 
     # names
 
+    def check_name(self, path: str) -> None:
+        self.inner.check_name(self._file(path))
+
     def _file(self, path: str) -> str:
         return self._names.file(join(self._root, check_path(path)) if path else self._root)
 

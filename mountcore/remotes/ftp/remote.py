@@ -28,7 +28,7 @@ from ...errors import (
 )
 from ..guard import Guard, Patience
 from ..partials import is_abandonable, is_ours
-from ..paths import check_path, is_below, join, parent
+from ..paths import check_lengths, check_path, is_below, join, parent
 from ..protocol import Capabilities, Entry, Expect, Kind, Remote, RenameScope, Source, Span, Usage, Version
 from . import hashes, upload
 from .data import RECEIVE, Data
@@ -36,6 +36,7 @@ from .directories import HELD_BACK
 from .leftovers import Leftovers, put_back
 from .options import FtpOptions, parse
 from .pool import Pool
+from .rawnames import NOT_RAW, check_raw, is_raw
 from .replies import ReplyError, error_for, meaning
 from .server import Server
 from .session import Session, contradiction
@@ -89,6 +90,18 @@ class FtpRemote(Remote):
             append=server.appends is not False,
             parallelism=self._pool.size,
         )
+
+    def check_name(self, path: str) -> None:
+        options = self._options
+        try:
+            if self._server.raw_names is False and is_raw(path):
+                raise InvalidName(path, NOT_RAW)
+            wire = "/".join(map(options.names.encode, check_path(path).split("/")))
+            check_lengths(path, wire.encode(options.charset, "surrogateescape"))
+        except InvalidName as problem:
+            raise InvalidName(path, problem.said) from None
+        except UnicodeEncodeError:
+            raise InvalidName(path, f"it cannot be written in charset {options.charset}") from None
 
     async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
         async with aclosing(self._batches(directory)) as batches:
@@ -157,6 +170,7 @@ class FtpRemote(Remote):
         try:
             async with self._session(path) as session:
                 await self._leftovers.tidy(session, parent(path))
+                await check_raw(session, path)
                 return await upload.store(session, path, source, expect, mtime_ns, self._leftovers)
         except upload.AnswerLost as lost:
             async with self._session(path) as session:
@@ -178,6 +192,7 @@ class FtpRemote(Remote):
         async with self._session(path) as session:
             if not path:
                 raise Exists(path)
+            await check_raw(session, path)
             if session.server.mkdir_lies and await session.find(path) is not None:
                 raise Exists(path)
             reply = await session.connection.command("MKD", await session.at(path))
@@ -219,6 +234,7 @@ class FtpRemote(Remote):
                 if source == target:
                     return
                 raise InvalidName(target, "a directory cannot be moved into itself")
+            await check_raw(session, target)
             there = await session.find(target)
             if there is not None:
                 # not left to the server: rclone's says yes to a directory over a full one

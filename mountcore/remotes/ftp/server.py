@@ -47,6 +47,8 @@ class Server:
     list_offset_tried: bool = False
     dot_names: bool = True
     """Names with a leading dot can be written."""
+    raw_names: bool | None = None
+    """Bytes of a name that are not UTF-8 stay what they are: there are servers that replace them. Looked at once."""
     rename_replaces: bool = True
     appends: bool | None = None
     """APPE adds to a file: there are servers that replace it. Looked at once."""

@@ -135,9 +135,14 @@ class LongTail(Remote):
     def _checked(self, path: str) -> str:
         """OpenDAL drops blanks around a path, and some services what breaks lines: that would be another file."""
         check_path(path)
+        if not path.isprintable() and any("\udc80" <= char <= "\udcff" for char in path):
+            raise InvalidName(path, "OpenDAL takes names in UTF-8 only")
         if path != path.strip() or "\r" in path or "\n" in path:
             raise InvalidName(path, "OpenDAL cannot store names with line breaks, or with blanks around the path")
         return path
+
+    def check_name(self, path: str) -> None:
+        self._checked(path)
 
     async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
         path = self._directory(directory)

@@ -227,10 +227,11 @@ class Objects(Remote):
 
     # changing
 
+    def check_name(self, path: str) -> None:
+        self._new(path)
+
     async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
-        at = self._file(path)
-        if len(at.key.encode()) > self._store.facts.longest_key:
-            raise NameTooLong(path, f"the storage takes {self._store.facts.longest_key} bytes of path")
+        at = self._new(path)
         limit = self._store.facts.max_size
         if limit is not None and source.size > limit:
             raise TooLarge(path, f"the storage takes files of up to {limit} bytes")
@@ -386,6 +387,17 @@ class Objects(Remote):
             raise InvalidName(path, "the root itself cannot be replaced, moved or removed")
         if not at.key:
             raise IsDirectory(path, "a bucket; files are in buckets")
+        return at
+
+    def _new(self, path: str) -> Key:
+        """Where a file is to be put."""
+        at = self._file(path)
+        try:
+            key = self._store.spelled(at)
+        except InvalidName as problem:
+            raise InvalidName(path, problem.said) from None
+        if len(key.encode()) > self._store.facts.longest_key:
+            raise NameTooLong(path, f"the storage takes {self._store.facts.longest_key} bytes of path")
         return at
 
     def _file_or_root(self, path: str) -> Key:

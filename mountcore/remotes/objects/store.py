@@ -99,6 +99,9 @@ class Store(Protocol):
     def facts(self) -> StoreFacts:
         """What it can do."""
 
+    def spelled(self, at: Key) -> str:
+        """The key as the service gets it; ``InvalidName`` where that could not be read back. Not a checkpoint."""
+
     async def head(self, at: Key) -> Found:
         """An object with its metadata."""
 

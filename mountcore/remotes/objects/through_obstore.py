@@ -88,7 +88,7 @@ class ThroughObstore:
         return StoreFacts(time_form=TimeForm.RFC3339, links=True)
 
     async def head(self, at: Key) -> Found:
-        got = await self._run(obstore.get, self._store, self._key(at), options={"head": True})
+        got = await self._run(obstore.get, self._store, self.spelled(at), options={"head": True})
         return self._found(got.meta, got.attributes)
 
     @asynccontextmanager
@@ -101,7 +101,7 @@ class ThroughObstore:
         if tag:
             options["if_match"] = f'"{tag}"'
         try:
-            got = await self._run(obstore.get, self._store, self._key(at), options=options)
+            got = await self._run(obstore.get, self._store, self.spelled(at), options=options)
         except _PastTheEnd:
             found = await self.head(at)
             if tag and found.tag != tag:
@@ -130,7 +130,7 @@ class ThroughObstore:
         elif condition is not None:
             mode = await self._expected(at, condition)
         result = await self._run(
-            obstore.put, self._store, self._key(at), _pieces_of(source), attributes=attributes,
+            obstore.put, self._store, self.spelled(at), _pieces_of(source), attributes=attributes,
             mode="overwrite" if in_parts else mode, use_multipart=in_parts,
             chunk_size=max(self._place.chunk_size, -(-source.size // 10_000)), max_concurrency=self._place.concurrency,
         )  # fmt: skip
@@ -138,17 +138,17 @@ class ThroughObstore:
 
     async def delete(self, at: Key) -> None:
         with suppress(NotFound):
-            await self._run(obstore.delete, self._store, self._key(at))
+            await self._run(obstore.delete, self._store, self.spelled(at))
 
     async def copy(self, source: Key, target: Key, found: Found, metadata: Mapping[str, str] | None) -> str:
         if metadata is not None:
             raise Unsupported("", "the metadata of what is stored cannot be changed here")
         await self._expected(source, found.tag)
-        await self._run(obstore.copy, self._store, self._key(source), self._key(target))
+        await self._run(obstore.copy, self._store, self.spelled(source), self.spelled(target))
         return ""
 
     async def page(self, at: Key, *, delimited: bool, more: str = "", limit: int | None = None) -> Page:
-        prefix = self._key(Key(at.bucket, at.key.removesuffix("/"))) or None
+        prefix = self.spelled(Key(at.bucket, at.key.removesuffix("/"))) or None
         if delimited and limit is None:
             found = await self._run(obstore.list_with_delimiter, self._store, prefix)
             prefixes = [self._plain(one) + "/" for one in found["common_prefixes"]]
@@ -181,7 +181,7 @@ class ThroughObstore:
 
     async def link(self, at: Key, lifetime: float) -> str:
         span = timedelta(seconds=max(1, min(int(lifetime), 7 * 86_400)))
-        return str(await self._run(obstore.sign, self._store, "GET", self._key(at), span))
+        return str(await self._run(obstore.sign, self._store, "GET", self.spelled(at), span))
 
     async def aclose(self) -> None:
         """obstore closes its connections when the store is forgotten."""
@@ -190,7 +190,7 @@ class ThroughObstore:
     async def _expected(self, at: Key, tag: str) -> dict[str, str]:
         """What identifies the version with this tag to the service; Stale if it is another."""
         try:
-            meta = await self._run(obstore.head, self._store, self._key(at))
+            meta = await self._run(obstore.head, self._store, self.spelled(at))
         except NotFound:
             raise Stale("", "the file is gone") from None
         if tag and _tag(meta["e_tag"]) != tag:
@@ -200,12 +200,12 @@ class ThroughObstore:
 
     async def _there(self, at: Key) -> bool:
         try:
-            await self._run(obstore.head, self._store, self._key(at))
+            await self._run(obstore.head, self._store, self.spelled(at))
         except NotFound:
             return False
         return True
 
-    def _key(self, at: Key) -> str:
+    def spelled(self, at: Key) -> str:
         return "/".join(self._place.names.encode(part) if part else "" for part in at.key.split("/"))
 
     def _plain(self, key: str) -> str:

@@ -31,7 +31,7 @@ from ...errors import (
 from ..guard import Guard
 from ..loop import LoopThread
 from ..partials import ABANDONED_AFTER, is_abandonable, is_ours
-from ..paths import basename, check_path, is_below, join, parent
+from ..paths import basename, check_lengths, check_path, is_below, join, parent
 from ..protocol import ANYTHING, Capabilities, Entry, Expect, Kind, Remote, RenameScope, Source, Span, Usage, Version
 from . import shell, store
 from .dial import Dialer
@@ -100,6 +100,9 @@ class SftpRemote(Remote):
             usage=facts.usage,
             parallelism=self._parallelism,
         )
+
+    def check_name(self, path: str) -> None:
+        check_lengths(path, self._names.wire(check_path(path)))
 
     async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
         check_path(directory)

@@ -6,6 +6,7 @@ forgotten it; when nobody has used it for a while it is closed.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -22,6 +23,7 @@ from ...errors import (
     Exists,
     InvalidName,
     IsDirectory,
+    NameTooLong,
     NotDirectory,
     NotEmpty,
     NotFound,
@@ -30,7 +32,7 @@ from ...errors import (
 )
 from ..expecting import check_expected
 from ..guard import Guard
-from ..partials import ABANDONED_AFTER, is_abandonable, is_ours, partial_name
+from ..partials import ABANDONED_AFTER, LONGEST, is_abandonable, is_ours, partial_name
 from ..paths import basename, check_path, is_below, join, parent
 from ..protocol import (
     Absent,
@@ -62,6 +64,7 @@ from .options import SmbOptions, parse
 from .transfer import Download, send
 
 T = TypeVar("T")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[1-9]|lpt[1-9])(\.|\Z)", re.IGNORECASE)
 RESOLUTION = 100
 """Nanoseconds: what a file time counts."""
 
@@ -101,6 +104,9 @@ class SmbRemote(Remote):
             case_insensitive=self._options.case_insensitive,
             parallelism=PARALLEL,
         )
+
+    def check_name(self, path: str) -> None:
+        self._new(path)
 
     async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
         wire = self._wire(directory)
@@ -157,7 +163,7 @@ class SmbRemote(Remote):
 
     async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
         self._not_root(path)
-        wire = self._wire(path)
+        wire = self._new(path)
         await self._sweep(parent(path))
 
         def store(link: Link) -> Found:
@@ -212,7 +218,7 @@ class SmbRemote(Remote):
     async def mkdir(self, path: str) -> None:
         if not path:
             raise Exists(path)
-        wire, made = self._wire(path), CreateDisposition.FILE_CREATE
+        wire, made = self._new(path), CreateDisposition.FILE_CREATE
         await self._call(
             path,
             lambda link: link.once(path, wire, Access.FILE_READ_ATTRIBUTES, disposition=made, options=DIRECTORY_FILE),
@@ -238,7 +244,7 @@ class SmbRemote(Remote):
     async def rename(self, source: str, target: str) -> None:
         self._not_root(source)
         self._not_root(target)
-        old, new = self._wire(source), self._wire(target)
+        old, new = self._wire(source), self._new(target)
         if source != target and is_below(target, source):
             raise InvalidName(target, "a directory cannot be moved into itself")
 
@@ -302,6 +308,16 @@ class SmbRemote(Remote):
                 path, "SMB cannot store this name: it is not UTF-8, or mixes ‛ with what it stands for"
             ) from None
         return "\\".join(names)
+
+    def _new(self, path: str) -> str:
+        """The path in the share, of what is to be made."""
+        wire = self._wire(path)
+        name = wire.rpartition("\\")[2]
+        if len(name.encode()) > LONGEST:  # Samba's bound, which is the disk's below
+            raise NameTooLong(path, f"SMB servers take names of {LONGEST} bytes, as they spell them")
+        if _DEVICE.match(name):
+            raise InvalidName(path, "the name of a device of DOS: servers show it under another name, or not at all")
+        return wire
 
     def _not_root(self, path: str) -> None:
         if not path:

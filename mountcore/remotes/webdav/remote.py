@@ -36,7 +36,7 @@ from ..expecting import check_expected
 from ..guard import Guard
 from ..objects.http import Response
 from ..partials import ABANDONED_AFTER, is_abandonable, is_ours, partial_name
-from ..paths import basename, check_path, is_below, join, parent
+from ..paths import basename, check_lengths, check_path, is_below, join, parent
 from ..protocol import (
     Absent,
     Capabilities,
@@ -120,6 +120,10 @@ class WebDav(Remote):
         )
 
     # looking
+
+    def check_name(self, path: str) -> None:
+        wire = "/".join(map(self._encoded, check_path(path).split("/")))
+        check_lengths(path, wire.encode("utf-8", "surrogateescape"))
 
     async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
         check_path(directory)

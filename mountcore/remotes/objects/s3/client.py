@@ -44,6 +44,9 @@ class S3:
     def identity(self) -> str:
         return self._options.identity
 
+    def spelled(self, at: Key) -> str:
+        return at.key
+
     @property
     def facts(self) -> StoreFacts:
         return StoreFacts(
