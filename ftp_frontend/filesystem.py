@@ -205,10 +205,7 @@ class Storage:
         handle = self.vfs.try_open(node) if node is not None else None
         if handle is None:
             return None
-        present = offset
-        if handle.try_read(offset, 1):
-            present = handle.try_lease(offset, STEP) or offset
-        return Opened(handle, handle.size, offset, present)
+        return Opened(handle, handle.size, offset, handle.try_lease(offset, STEP) or offset)
 
     async def told_digest(self, path: str, algorithm: str) -> str:
         """The digest that the storage has of a file which is not here, or not whole; "" where it has none.

@@ -13,9 +13,10 @@ sent, so that replies come in the order of the commands.
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from . import commands
@@ -96,6 +97,7 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
         """A password is being looked at."""
         self._overlong = False
         self._strange = 0
+        self._held: list[bytes] | None = None
         self._buffer: memoryview | None = None
         server.prepare(self)
         super().__init__(conn, server, ioloop)
@@ -175,7 +177,28 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
             return bytes.decode("utf-8", "surrogateescape")
 
     def push(self, data: str) -> None:
-        super(FTPHandler, self).push(data.encode("utf-8", "surrogateescape"))
+        line = data.encode("utf-8", "surrogateescape")
+        if self._held is not None:
+            self._held.append(line)
+        else:
+            super(FTPHandler, self).push(line)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Send what is replied meanwhile at once; nothing may be waited for meanwhile.
+
+        Of a small file all is then said in one segment, and the client wakes once.
+        """
+        self._held = []
+        try:
+            yield
+        finally:
+            self._let_out()
+
+    def _let_out(self) -> None:
+        held, self._held = self._held, None
+        if held and not self._closed:
+            super(FTPHandler, self).push(b"".join(held))
 
     def pre_process_command(self, line: str, cmd: str, arg: str) -> None:
         if self.busy and (cmd not in commands.MEANWHILE or arg):
@@ -331,6 +354,7 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
     def close(self) -> None:
         if self._closed:
             return
+        self._let_out()
         self.ioloop.give_up()
         channel = self.data_channel
         if channel is not None and channel.active:

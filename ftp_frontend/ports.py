@@ -7,9 +7,12 @@ tries learns nothing and disturbs nothing.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
+import itertools
 import random
 import socket
+from collections.abc import Iterable
 from socket import SO_ERROR, SOL_SOCKET
 from typing import Any
 
@@ -19,6 +22,7 @@ CONNECT_TIME = 30.0
 """Seconds that a client has to connect."""
 
 
+@functools.lru_cache(1024)
 def plain_address(text: str) -> str:
     """An address without the dress of IPv4 on an IPv6 socket, and in its canonical spelling."""
     try:
@@ -36,12 +40,11 @@ def listen_for_data(local: tuple[Any, ...], ports: tuple[int, int] | None) -> so
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     if family == socket.AF_INET:
         rest = ()
-    if ports is None:
-        candidates: list[int] = [0]
-    else:
+    candidates: Iterable[int] = (0,)
+    if ports is not None:
         low, high = ports
         start = random.randint(low, high)  # noqa: S311 - spreads load; that nobody else connects is checked
-        candidates = [*range(start, high + 1), *range(low, start)]
+        candidates = itertools.chain(range(start, high + 1), range(low, start))
     problem: OSError | None = None
     for port in candidates:
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -69,8 +72,12 @@ class PassivePort(Acceptor):  # type: ignore[misc]
         self.cmd_channel = session
         self.log_exception = session.log_exception
         self.set_socket(sock)
-        self.listen(5)
+        self.accepting = True  # `listen_for_data` does, and here it would be said again
         self.call_later(CONNECT_TIME, self.handle_timeout)
+
+    def look(self) -> None:
+        """See whether it is there already."""
+        self.handle_accept()
 
     def handle_accepted(self, sock: socket.socket, addr: tuple[Any, ...]) -> None:
         """Somebody connected."""

@@ -106,6 +106,8 @@ class SessionCommands(LoginCommands):
     # transfers
 
     def _ready_for_transfer(self) -> None:
+        if self._dtp_acceptor is not None:  # clients connect before they ask, and it would be seen after
+            self._dtp_acceptor.look()
         if self.data_channel is not None and self.data_channel.active:
             raise Answer("425 Another transfer is running.")
         if self._in_dtp_queue is not None or self._out_dtp_queue is not None:
@@ -166,16 +168,17 @@ class SessionCommands(LoginCommands):
 
     def push_dtp_data(self, data: Any, isproducer: bool = False, file: Any = None, cmd: str | None = None) -> None:
         self._need_connection()
-        channel = self._announce()
-        if self._closed:
-            if file is not None:
-                file.close()
-        elif channel is None:
-            self._out_dtp_queue = (data, isproducer, file, cmd or "")
-        else:
-            channel.file_obj, channel.cmd = file, cmd or ""
-            (channel.push_with_producer if isproducer else channel.push)(data)
-            channel.close_when_done()
+        with self.together():
+            channel = self._announce()
+            if self._closed:
+                if file is not None:
+                    file.close()
+            elif channel is None:
+                self._out_dtp_queue = (data, isproducer, file, cmd or "")
+            else:
+                channel.file_obj, channel.cmd = file, cmd or ""
+                (channel.push_with_producer if isproducer else channel.push)(data)
+                channel.close_when_done()
 
     def _receive(self, path: str, cmd: str, how: Publish, offset: int, note: str = "") -> None:
         self._ready_for_transfer()

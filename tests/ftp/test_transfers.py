@@ -447,3 +447,31 @@ def test_large_upload_and_download(client: ftplib.FTP) -> None:
     assert fetch(client, "big", rest=(40 << 20) - 5) == data[-5:]
     store(client, "big", b"tail", "APPE")
     assert client.size("big") == len(data) + 4
+
+
+# replies
+
+
+def test_a_small_download_is_announced_and_ended_in_one_segment(client: ftplib.FTP) -> None:
+    store(client, "small", b"few bytes")
+    assert client.sock is not None
+    with socket.create_connection(client.makepasv()) as data:
+        client.sock.sendall(b"RETR small\r\n")
+        assert client.sock.recv(4096).count(b"\r\n") == 2
+        assert data.recv(4096) == b"few bytes"
+    for quiet in ("NLST", "MLSD"):
+        with socket.create_connection(client.makepasv()) as data:
+            client.putcmd(quiet)
+            assert client.getresp().startswith("125")
+            assert b"small" in data.recv(4096)
+            assert client.getresp().startswith("226")
+
+
+def test_a_download_that_takes_longer_is_announced_at_once(client: ftplib.FTP) -> None:
+    store(client, "large", bytes(20 << 20))
+    with socket.create_connection(client.makepasv()) as data:
+        client.putcmd("RETR large")
+        assert client.getresp().startswith("125")  # and nobody reads the data yet
+        while data.recv(1 << 20):
+            pass
+        assert client.getresp().startswith("226")
