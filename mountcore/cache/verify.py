@@ -16,7 +16,7 @@ from typing import final
 import trio
 
 from ..errors import Corrupt, NotFound, Stale, Unsupported
-from ..remotes.protocol import Capabilities, Entry, Expect, Remote, Source
+from ..remotes.protocol import Capabilities, Entry, Expect, Remote, Source, stamp_of
 
 PREFERRED = ("sha1", "md5", "sha256")
 """By what they cost here, the cheapest first: a gigabyte takes 0.6, 1.6 and 0.7 s where the processor knows SHA."""
@@ -34,6 +34,7 @@ class Digesting:
 
     def __init__(self, source: Source, algorithm: str) -> None:
         self.size = source.size
+        self.stamp = stamp_of(source)
         self._source = source
         self._algorithm = algorithm
         self._lock = threading.Lock()

@@ -56,7 +56,7 @@ import trio
 
 from ..accounting import Counters, Upload, UploadState
 from ..errors import Corrupt, NotFound, Stale, StorageError
-from ..remotes.protocol import ABSENT, Entry, Expect, Remote, Version
+from ..remotes.protocol import ABSENT, Entry, Expect, Remote, Version, file_stamp
 from ..settings import CacheSettings
 from . import verify
 from .fetch import Fetcher
@@ -81,6 +81,7 @@ class Snapshot:
     def __init__(self, item: Item) -> None:
         self._fd = item.fd
         self.size = item.size
+        self.stamp = file_stamp(item.fd)
         self.sent = 0
 
     def pread(self, length: int, offset: int) -> bytes:

@@ -17,7 +17,7 @@ from typing import final
 import trio
 
 from .around import Around
-from .protocol import Changes, Entry, Expect, Remote, Source, Span, Usage, Version
+from .protocol import Changes, Entry, Expect, Remote, Source, Span, Usage, Version, stamp_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,10 @@ class _MeteredSource:
     @property
     def size(self) -> int:
         return self._source.size
+
+    @property
+    def stamp(self) -> str:
+        return stamp_of(self._source)
 
     def pread(self, length: int, offset: int) -> bytes:
         data = self._source.pread(length, offset)

@@ -17,6 +17,7 @@ Rules that every remote keeps (the contract suite proves them against a real ser
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from ..spans import Span
 
 __all__ = [
     "ABSENT", "ANYTHING", "Absent", "Anything", "Capabilities", "Changes", "Entry", "Expect", "Kind", "Remote",
-    "RenameScope", "Source", "Span", "Usage", "Version",
+    "RenameScope", "Source", "Span", "Usage", "Version", "file_stamp", "stamp_of",
 ]  # fmt: skip
 
 
@@ -185,6 +186,18 @@ class Source(Protocol):
 
     def pread(self, length: int, offset: int) -> bytes:
         """Up to ``length`` bytes at ``offset`` (b"" only at the end). Thread-safe; may raise OSError."""
+
+
+def stamp_of(source: Source) -> str:
+    """By what a source's content is known again, in another process, too: equal stamps, equal bytes. "" where it has no
+    ``stamp``, as content that is computed or passing by."""
+    return str(getattr(source, "stamp", ""))
+
+
+def file_stamp(descriptor: int) -> str:
+    """The stamp of a file on this machine: any write, and any setting of its time, gives it another."""
+    facts = os.fstat(descriptor)
+    return f"{facts.st_dev}:{facts.st_ino}:{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}"
 
 
 class Remote(Protocol):

@@ -174,6 +174,14 @@ class Servers:
         return self._running[name]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_diaries_at_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """FTP remotes keep notes in the cache directory; those of remotes that tests leave open stay there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     with ExitStack() as stack:

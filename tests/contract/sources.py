@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import cast
 
-from mountcore.remotes.protocol import ANYTHING, Entry, Expect, Remote, Span, Version
+from mountcore.remotes.protocol import ANYTHING, Entry, Expect, Remote, Span, Version, file_stamp
 
 EVERYTHING = Span(0, 1 << 62)
 
@@ -40,6 +41,18 @@ class Pattern:
     def pread(self, length: int, offset: int) -> bytes:
         start = offset % len(self.BLOCK)
         return self.BLOCK[start : start + min(length, self.size - offset)]
+
+
+class OnDisk:
+    """A file on this machine, which is known again."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDONLY)
+        self.size = os.fstat(self._fd).st_size
+        self.stamp = file_stamp(self._fd)
+
+    def pread(self, length: int, offset: int) -> bytes:
+        return os.pread(self._fd, length, offset)
 
 
 class Failing(Content):

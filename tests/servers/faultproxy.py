@@ -13,7 +13,7 @@ import struct
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import trio
@@ -30,7 +30,9 @@ class Fault:
     """``reset``: RST, ``close``: both sides end, ``stall``: nothing passes any more, ``truncate``: the rest is thrown
     away, and the receiver told that this was all; ``slow``: ``rate`` bytes a second; ``late``: each piece waits
     ``delay`` seconds; ``refuse``: connections are reset at once; ``answer``: ``reply`` in the server's place to
-    commands that match ``command``; ``rewrite``: ``pattern`` in the server's replies becomes ``reply``."""
+    commands that match ``command``; ``hold``: such commands, and what follows, reach the server only when `release`
+    has been called, whether the client is still there or not; ``rewrite``: ``pattern`` in the server's replies becomes
+    ``reply``."""
     where: str = "data"
     """``data``, ``control`` or ``any``; before other servers than FTP every connection is ``data``."""
     up: bool = True
@@ -44,10 +46,15 @@ class Fault:
     rate: float = 50_000.0
     delay: float = 0.2
     injected: int = 0
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def release(self) -> None:
+        """Let go what was held back."""
+        self.released.set()
 
     def hits(self, where: str, up: bool, passed: int) -> bool:
         """Whether it happens to the next piece of this stream; counts it."""
-        if self.times <= 0 or self.way in ("answer", "rewrite", "refuse"):
+        if self.times <= 0 or self.way in ("answer", "hold", "rewrite", "refuse"):
             return False
         if self.where not in ("any", where) or self.up is not up or passed < self.after:
             return False
@@ -195,6 +202,9 @@ class FaultProxy:
                 async with speaking:
                     await client.send_all(fault.reply.encode() + b"\r\n")
                 continue
+            if fault is not None and fault.way == "hold" and fault.times > 0 and re.match(fault.command, verb):
+                fault.count()
+                await trio.to_thread.run_sync(fault.released.wait, READY_WITHIN)
             await self._pass(line, server, "control", True, passed)
             passed += len(line)
         await server.send_eof()

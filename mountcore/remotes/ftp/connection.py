@@ -12,8 +12,10 @@ import re
 import select
 import socket
 import ssl
+import struct
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import final
 
 import trio
@@ -48,6 +50,8 @@ class Connection:
     def __init__(self, server: Server, trust: Trust | None, stream: Stream) -> None:
         self.server = server
         self.settled = False
+        self.renaming = False
+        """RNFR has been answered, and no RNTO followed: the server may remember it."""
         self.idle_since = 0.0
         self.used = False
         """Whether it has answered a call before: then a broken connection may just mean that it was old."""
@@ -72,6 +76,7 @@ class Connection:
         options = server.options
         while True:
             raw = await open_tcp(options, options.host, options.port)
+            _silent_after_death(socket_of(raw), True)
             connection = cls(server, trust, raw)
             try:
                 if await connection._begin() and await connection._log_in():
@@ -182,6 +187,11 @@ class Connection:
         with network(self._options.address, "listening"):
             return socket_of(self._stream).getsockname()[0], socket_of(self._stream).family
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be read any more."""
+        return socket_of(self._stream).fileno() < 0
+
     def is_stale(self) -> bool:
         """Whether something has arrived on the idle connection: a 421 or the end. No checkpoint."""
         descriptor = socket_of(self._stream).fileno()
@@ -192,7 +202,9 @@ class Connection:
         return bool(poll.poll(0))
 
     def close(self) -> None:
-        """Close at once, without QUIT; servers are used to it."""
+        """Close at once, without QUIT; servers are used to it. What is not sent yet is not sent any more."""
+        if self.settled:
+            _silent_after_death(socket_of(self._stream), False)
         self.settled = False
         close_now(self._stream)
 
@@ -355,3 +367,10 @@ class Connection:
         del self._buffer[: end + 1]
         text = line.rstrip(b"\r").decode(self._options.charset, "surrogateescape")
         return text if self._in else self._console.without_password(text)
+
+
+def _silent_after_death(control: trio.socket.SocketType, wanted: bool) -> None:
+    """Whether closing the connection, as the end of the process does, throws away what has not reached the server. A
+    kernel would go on for minutes to deliver commands, which nobody expects to be carried out any more."""
+    with suppress(OSError):
+        control.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", int(wanted), 0))

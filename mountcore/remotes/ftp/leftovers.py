@@ -3,13 +3,15 @@
 - A partial whose upload failed for good: this process knows it, and deletes it at the next contact with the server.
 - A partial of a large upload whose connection broke: this process keeps it, and a digest of what was sent. The next
   upload of the same content goes on behind it; any other deletes it.
+- The same, when the process died: the next one has it from the diary (:mod:`.deeds`), with the source's stamp.
 - A partial of some other process is known by its name: deleted when a day old, or when it has not grown for
   `STALLED_AFTER` under our eyes, by calls that change its folder.
 - A file set aside (``….previous``) whose successor never came is put back if, seen in a listing, its name is still
   missing after `PATIENCE`.
 
-"The same content" is proved, not guessed: the source is read again up to where it was sent and its digest
-compared, so that no mix of two versions is ever published.
+"The same content" is proved, not guessed, so that no mix of two versions is ever published: the source is read again
+up to where it was sent and its digest compared; after a death, the source is the same file, unchanged to the
+nanosecond, and the end of the partial is fetched and compared with it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from ...errors import StorageError
 from ..limits import unmetered
 from ..partials import ABANDONED_AFTER, belongs_to, is_abandonable
 from ..paths import join
-from ..protocol import Entry, Kind, Source
+from ..protocol import Entry, Kind, Source, stamp_of
+from .deeds import Diary
 
 if TYPE_CHECKING:
     from .session import Session
@@ -47,12 +50,16 @@ class Interrupted:
     partial: str
     size: int
     sent: int
-    digest: bytes
+    digest: bytes | None
+    """None: another process sent it, or nobody read it again; the ``stamp`` has to do."""
+    stamp: str = ""
 
     async def is_of(self, source: Source) -> bool:
         """Whether the source begins with what was sent."""
         if source.size != self.size:
             return False
+        if self.digest is None:
+            return self.stamp != "" and stamp_of(source) == self.stamp
         return await trio.to_thread.run_sync(digest, unmetered(source), self.sent) == self.digest
 
 
@@ -75,7 +82,8 @@ def digest(source: Source, length: int) -> bytes | None:
 class Leftovers:
     """What is known to lie about on one server."""
 
-    def __init__(self) -> None:
+    def __init__(self, diary: Diary) -> None:
+        self.diary = diary
         self._failed: set[str] = set()
         self._interrupted: dict[str, Interrupted] = {}
         self._old: dict[str, set[str]] = {}
@@ -129,6 +137,7 @@ class Leftovers:
                 log.debug("%r stays for later: %s", path, problem)
                 self._failed.add(path)
                 raise
+            self.diary.forget_partial(path)
 
     @property
     def untidy(self) -> bool:

@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TypeVar, final
 
+import trio
+
 from ...errors import (
     Corrupt,
     Exists,
@@ -31,7 +33,9 @@ from ..partials import is_abandonable, is_ours
 from ..paths import check_lengths, check_path, is_below, join, parent
 from ..protocol import Capabilities, Entry, Expect, Kind, Remote, RenameScope, Source, Span, Usage, Version
 from . import hashes, upload
+from .connection import Connection
 from .data import RECEIVE, Data
+from .deeds import MOVE, REMOVE, UPLOAD, Deed, Diary
 from .directories import HELD_BACK
 from .leftovers import Leftovers, put_back
 from .options import FtpOptions, parse
@@ -40,6 +44,7 @@ from .rawnames import NOT_RAW, check_raw, is_raw
 from .replies import ReplyError, error_for, meaning
 from .server import Server
 from .session import Session, contradiction
+from .settling import settle, take_over
 from .tls import Trust
 from .walk import Walk
 
@@ -66,7 +71,10 @@ class FtpRemote(Remote):
         self._options = options
         self._server = Server(options)
         self._pool = Pool(self._server, Trust(options) if options.tls else None)
-        self._leftovers = Leftovers()
+        self._diary = Diary(self.identity)
+        self._leftovers = Leftovers(self._diary)
+        self._settling = trio.Lock()
+        self._begun = False
 
     def __repr__(self) -> str:
         return f"<FtpRemote {self.identity}>"
@@ -171,15 +179,15 @@ class FtpRemote(Remote):
             async with self._session(path) as session:
                 await self._leftovers.tidy(session, parent(path))
                 await check_raw(session, path)
-                return await upload.store(session, path, source, expect, mtime_ns, self._leftovers)
+                return await upload.store(session, path, source, expect, mtime_ns, self._leftovers, self._diary)
         except upload.AnswerLost as lost:
             async with self._session(path) as session:
-                return await upload.settle(session, path, lost)
+                return await upload.outcome(session, path, lost, self._diary)
 
     async def remove(self, path: str) -> None:
         self._changeable(path)
         self._leftovers.give_up(path)
-        async with self._session(path) as session:
+        async with self._session(path) as session, self._diary.told(session.connection, Deed(REMOVE, path)):
             reply = await session.connection.command("DELE", await session.at(path))
             if reply.ok:
                 return
@@ -213,7 +221,8 @@ class FtpRemote(Remote):
         self._changeable(path)
         async with self._session(path) as session:
             await self._leftovers.tidy(session, path)
-            reply = await session.connection.command("RMD", await session.at(path))
+            async with self._diary.told(session.connection, Deed(REMOVE, path)):
+                reply = await session.connection.command("RMD", await session.at(path))
             if reply.ok:
                 return
             if reply.code in (450, 501, 550, 553):
@@ -228,7 +237,7 @@ class FtpRemote(Remote):
         self._changeable(target)
         self._leftovers.give_up(source)
         self._leftovers.give_up(target)
-        async with self._session(target) as session:
+        async with self._session(target, source) as session:
             if is_below(target, source):
                 await session.stat(source)
                 if source == target:
@@ -248,9 +257,11 @@ class FtpRemote(Remote):
                     case Kind.DIRECTORY, _:
                         raise NotDirectory(target)
                     case _:
-                        await upload.publish(session, source, target)
+                        async with self._diary.told(session.connection, Deed(MOVE, source, target)):
+                            await upload.publish(session, source, target, self._diary)
                         return
-            reply = await upload.rename(session, source, target)
+            async with self._diary.told(session.connection, Deed(MOVE, source, target)):
+                reply = await upload.rename(session, source, target)
             if reply is not None:
                 raise Exists(target, str(reply)) if there else await session.refused(reply, target)
 
@@ -321,14 +332,17 @@ class FtpRemote(Remote):
 
     async def aclose(self) -> None:
         """Close all connections; what still runs fails."""
+        self._diary.close()
         await self._pool.aclose()
 
     # borrowing
 
     @asynccontextmanager
-    async def _session(self, path: str, *, stream: bool = False) -> AsyncIterator[Session]:
+    async def _session(self, path: str, *more: str, stream: bool = False) -> AsyncIterator[Session]:
         try:
             async with self._pool.connection(stream=stream) as connection:
+                if not self._begun or self._diary.unheard:
+                    await self._settle(connection, path, *more)
                 session = Session(connection, self._root)
                 yield session
                 if self._leftovers.untidy and connection.settled:
@@ -340,6 +354,16 @@ class FtpRemote(Remote):
             if problem.path or not path:
                 raise
             raise type(problem)(path, problem.said) from problem
+
+    async def _settle(self, connection: Connection, *paths: str) -> None:
+        """Settle the changes that were not heard of, if they concern one of these."""
+        if not self._begun:
+            self._begun = True
+            take_over(self._diary, self._leftovers)
+        async with self._settling:
+            for deed in [*self._diary.unheard]:
+                if deed.kind == UPLOAD or any(deed.concerns(path) for path in paths):
+                    await settle(Session(connection, self._root), deed, self._diary, self._leftovers)
 
     async def _call(self, path: str, ask: Callable[[Session], Awaitable[T]]) -> T:
         """Something that may safely be asked twice: again, if an old connection turns out dead."""

@@ -156,6 +156,7 @@ class Session:
         it here. CWD would too, but pure-ftpd makes one wait for a second after a CWD that fails."""
         reply = await self.connection.command("RNFR", await self.at(path))
         if reply.code == 350:
+            self.connection.renaming = True
             return
         self._raise_if_clear(path, reply)
         # vsftpd's RNFR is one stat(2): with the right to search the parent, this is absence

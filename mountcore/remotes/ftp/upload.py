@@ -5,7 +5,7 @@
 | STOR to a partial beside the target | partial grows, target untouched | see :mod:`.leftovers` |
 | MFMT, size check | partial complete, right time | the same |
 | `expect` is looked at | - | `Stale`, partial deleted |
-| RNFR, RNTO over the target | target is the new file | if the answer is lost, asking for both names tells |
+| RNFR, RNTO over the target | target is the new file | the partial is taken away, or gone: then it is stored |
 
 A server that will not rename over a file gets the old one set aside first (``….previous``) and put back
 if the new one cannot take its place; between the two renames the name is missing, so
@@ -15,6 +15,7 @@ if the new one cannot take its place; between the two renames the name is missin
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import final
 
 import trio
@@ -33,8 +34,9 @@ from ..expecting import check_expected
 from ..limits import unmetered
 from ..partials import partial_name
 from ..paths import basename, join, parent
-from ..protocol import Anything, Entry, Expect, Kind, Source
+from ..protocol import Anything, Entry, Expect, Kind, Source, stamp_of
 from .data import Data
+from .deeds import MOVE, UPLOAD, Deed, Diary
 from .leftovers import WORTH_RESUMING, Interrupted, Leftovers, digest
 from .listing import SECOND, format_stamp, parse_stamp
 from .replies import Reply, ReplyError, error_for
@@ -45,13 +47,15 @@ from .session import Session
 log = logging.getLogger(__name__)
 EARLY_CHECK = 4 << 20
 """From this size on, `expect` is looked at before the upload too: it may save the whole transfer."""
+TAIL = 1 << 20
+"""Bytes of a partial of another process that are compared."""
 CLEANUP = 5.0
 """Seconds that cleaning up after a failed or cancelled upload may take."""
 
 
 @final
 class AnswerLost(Exception):
-    """The connection broke after RNTO was sent. Stays inside this package; `settle` finds out."""
+    """The connection broke after RNTO was sent. Stays inside this package; `outcome` finds out."""
 
     def __init__(self, partial: str, entry: Entry, problem: StorageError) -> None:
         super().__init__(str(problem))
@@ -61,33 +65,50 @@ class AnswerLost(Exception):
 
 
 async def store(
-    session: Session, path: str, source: Source, expect: Expect, mtime_ns: int | None, leftovers: Leftovers
+    session: Session,
+    path: str,
+    source: Source,
+    expect: Expect,
+    mtime_ns: int | None,
+    leftovers: Leftovers,
+    diary: Diary,
 ) -> Entry:
-    """Upload, verify, publish; answers what is stored now. What a failure leaves is told to ``leftovers``. Raises
-    `AnswerLost`."""
+    """Upload, verify, publish; answers what is stored now. What a failure leaves is told to ``leftovers``, or, where
+    its end is not known, stays in the ``diary``. Raises `AnswerLost`."""
     begun = leftovers.take(path)
     if source.size >= EARLY_CHECK:
         await check(session, path, expect)
     partial, start = await _beginning(session, path, source, begun, leftovers)
     progress = Progress(partial, start)
+    diary.forget_partial(partial)
+    deed = diary.note(Deed(UPLOAD, path, partial, source.size, stamp_of(source)))
     try:
         partial = await _send(session, partial, path, source, progress)
+        if partial != deed.other:
+            deed = diary.change(deed, replace(deed, other=partial))
         await _about_to_conclude(session, partial, path, expect, mtime_ns)
         stamp = await set_time(session, partial, mtime_ns) if mtime_ns is not None else None
         entry = await _verified(session, partial, path, source.size, stamp)
         await check(session, path, expect)
+        deed = diary.change(deed, replace(deed, naming=True))
         try:
-            await publish(session, partial, path)
+            await publish(session, partial, path, diary)
         except (Unreachable, TimedOut) as problem:
             raise AnswerLost(partial, entry, problem) from problem
     except AnswerLost:
+        diary.not_heard(deed)
         raise
     except (Unreachable, TimedOut, Busy):
         await _keep(session, path, source, progress, leftovers)
         raise
     except BaseException:
-        await _clean(session, progress.partial, leftovers)
+        if not await _clean(session, progress.partial, diary):
+            if deed.naming:
+                diary.not_heard(deed)
+            else:
+                leftovers.failed(progress.partial)
         raise
+    diary.forget(deed)
     return entry
 
 
@@ -99,10 +120,13 @@ async def _keep(session: Session, path: str, source: Source, progress: Progress,
             known = await trio.to_thread.run_sync(digest, unmetered(source), progress.sent)
     finally:
         if known is None:
-            await _clean(session, progress.partial, leftovers)
+            if not await _clean(session, progress.partial, leftovers.diary):
+                leftovers.failed(progress.partial)
         else:
             log.info("%r: the upload broke off after %d of %d bytes and may go on", path, progress.sent, source.size)
-            leftovers.interrupted(path, Interrupted(progress.partial, source.size, progress.sent, known))
+            leftovers.interrupted(
+                path, Interrupted(progress.partial, source.size, progress.sent, known, stamp_of(source))
+            )
 
 
 async def _beginning(
@@ -113,11 +137,39 @@ async def _beginning(
     if begun is not None:
         if await begun.is_of(source):
             there = await session.find(begun.partial)
-            if there is not None and 0 < there.size <= begun.sent:
+            if there is not None and 0 < there.size <= begun.sent and await _agrees(session, begun, there.size, source):
                 return begun.partial, there.size
         leftovers.failed(begun.partial)
         await leftovers.tidy(session)
     return join(parent(path), partial_name(basename(path), hidden=session.server.dot_names)), 0
+
+
+async def _agrees(session: Session, begun: Interrupted, there: int, source: Source) -> bool:
+    """Whether a partial that is not known by digest ends as the source does there."""
+    if begun.digest is not None:
+        return True
+    start = max(0, there - TAIL)
+    expected = await trio.to_thread.run_sync(_exactly, unmetered(source), start, there)
+    try:
+        data = await session.connection.transfer("RETR", await session.at(begun.partial), rest=start)
+    except ReplyError:
+        return False
+    found = b""
+    async with data:
+        while len(found) <= TAIL and (block := await data.receive()):
+            found += block
+        try:
+            await data.finish()
+        except ReplyError:
+            return False
+    return found == expected
+
+
+def _exactly(source: Source, start: int, stop: int) -> bytes:
+    found = b""
+    while start + len(found) < stop and (piece := source.pread(stop - start - len(found), start + len(found))):
+        found += piece
+    return found
 
 
 async def _about_to_conclude(session: Session, partial: str, path: str, expect: Expect, mtime_ns: int | None) -> None:
@@ -141,13 +193,12 @@ def _time_command(server: Server, mtime_ns: int) -> tuple[str, str] | None:
     return None
 
 
-async def settle(session: Session, path: str, lost: AnswerLost) -> Entry:
-    """What became of a publication without an answer, seen from another connection."""
-    if await session.find(lost.partial) is None:
+async def outcome(session: Session, path: str, lost: AnswerLost, diary: Diary) -> Entry:
+    """What became of a publication without an answer, after it was settled."""
+    if lost.partial not in diary.stopped:
         there = await session.find(path)
         if there is not None and there.version.matches(lost.entry.version):
             return lost.entry
-    await session.connection.command("DELE", await session.at(lost.partial))
     raise lost.problem
 
 
@@ -265,8 +316,8 @@ async def check(session: Session, path: str, expect: Expect) -> None:
     check_expected(now, path, expect)
 
 
-async def publish(session: Session, source: str, target: str) -> None:
-    """Rename a file over a file."""
+async def publish(session: Session, source: str, target: str, diary: Diary) -> None:
+    """Rename a file over a file. The caller has that in the ``diary``."""
     if session.server.rename_replaces:
         reply = await rename(session, source, target)
         if reply is None:
@@ -279,7 +330,8 @@ async def publish(session: Session, source: str, target: str) -> None:
         if replaced.kind is Kind.DIRECTORY:
             raise IsDirectory(target, str(reply))
     kept = join(parent(target), partial_name(basename(target), hidden=session.server.dot_names, kept=True))
-    aside = await rename(session, target, kept)
+    async with diary.told(session.connection, Deed(MOVE, target, kept)):
+        aside = await rename(session, target, kept)
     refusal = await rename(session, source, target)
     if refusal is not None:
         if aside is None and (back := await rename(session, kept, target)) is not None:
@@ -293,25 +345,29 @@ async def publish(session: Session, source: str, target: str) -> None:
 async def rename(session: Session, source: str, target: str) -> Reply | None:
     """RNFR and RNTO; None if done, else the refusal. Raises `NotFound` if there is no source."""
     connection = session.connection
-    await connection.ahead(("RNFR", await session.at(source)), ("RNTO", session.near(target)))
+    if not connection.renaming:  # else a server might take RNTO for the end of another rename, if RNFR fails
+        await connection.ahead(("RNFR", await session.at(source)), ("RNTO", session.near(target)))
     reply = await connection.command("RNFR", await session.at(source))
     if reply.code == 350:
         reply = await connection.command("RNTO", session.near(target))
+        connection.renaming = False
         return None if reply.ok else reply
     if reply.code in (450, 550):
         await session.stat(source)  # raises if that is why
     return reply
 
 
-async def _clean(session: Session, partial: str, leftovers: Leftovers) -> None:
-    """Delete what a failed upload left, now or, if the connection does not allow that any more, later."""
+async def _clean(session: Session, partial: str, diary: Diary) -> bool:
+    """Delete what a failed upload left; False if the connection does not allow that any more."""
     with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEANUP):
         try:
             connection = session.connection
             while not connection.settled:  # called off early, it owes 150, and 226 for the nothing it got
                 await connection.reply(CLEANUP)
             await connection.command("DELE", await session.at(partial))
-            return
         except StorageError as problem:
             log.debug("%r stays for later: %s", partial, problem)
-    leftovers.failed(partial)
+        else:
+            diary.forget_partial(partial)
+            return True
+    return False
