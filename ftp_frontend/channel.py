@@ -39,7 +39,7 @@ class Channel(Secured, DTPHandler):  # type: ignore[misc]
         self.settling = False
         """An upload is complete and being stored."""
         self._parked = False
-        self._broken = False
+        self._broken = self._peer_ended = False
         self._piece = memoryview(b"")
         self._ascii = self._no_sendfile = False
         self._progress = 0
@@ -126,11 +126,7 @@ class Channel(Secured, DTPHandler):  # type: ignore[misc]
     def _receive(self, buffer: memoryview) -> tuple[int, bool]:
         """Fill the buffer as far as possible without waiting; answers how far, and whether that was the end."""
         if not self.secured:
-            try:
-                count = self.socket.recv_into(buffer)
-            except BlockingIOError:
-                return 0, False
-            return count, count == 0
+            return self._receive_plain(buffer)
         filled = 0
         while filled < len(buffer):  # a TLS record is 16 KiB at most
             try:
@@ -146,6 +142,21 @@ class Channel(Secured, DTPHandler):  # type: ignore[misc]
             filled += count
         return filled, False
 
+    def _receive_plain(self, buffer: memoryview) -> tuple[int, bool]:
+        filled = 0
+        try:
+            while filled < len(buffer):
+                count = self.socket.recv_into(buffer[filled:])
+                if not count:
+                    self._peer_ended = True
+                    return filled, True
+                filled += count
+                if filled > RECORD:  # of a small file the end is there as well, most often
+                    break
+        except BlockingIOError:
+            pass
+        return filled, False
+
     def _drop_socket(self) -> None:
         """Close the connection and forget its number."""
         if self._fileno is None:
@@ -157,7 +168,7 @@ class Channel(Secured, DTPHandler):  # type: ignore[misc]
         if self.secured:
             farewell(self.socket)
         with contextlib.suppress(OSError):
-            if self._broken:
+            if self._broken or self._peer_ended:
                 self.socket.close()
             else:
                 close_gently(self.socket)

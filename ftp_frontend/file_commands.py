@@ -174,7 +174,9 @@ class FileCommands(SessionCommands):
         try:
             if len(whole) != 14 or not (whole + fraction).isdigit():
                 raise ValueError
-            seconds = int(datetime.strptime(whole, "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp())
+            parts = (whole[:4], *(whole[at : at + 2] for at in range(4, 14, 2)))
+            year, month, day, hour, minute, second = map(int, parts)
+            seconds = int(datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp())
         except ValueError:
             raise Answer("501 Invalid time format; expected: YYYYMMDDHHMMSS.") from None
         nanoseconds = int(fraction[:9].ljust(9, "0")) if fraction else 0
@@ -193,7 +195,7 @@ class FileCommands(SessionCommands):
         path = self.path(name, "M")
         if not 3 <= len(mode) <= 4 or any(c not in "01234567" for c in mode):
             raise Answer("501 Invalid SITE CHMOD format.")
-        self.call(self.storage.chmod, path, int(mode, 8))
+        self.attempt(self.storage.try_chmod, self.storage.chmod, path, int(mode, 8))
 
     def ftp_SITE_SYMLINK(self, line: str) -> None:
         try:

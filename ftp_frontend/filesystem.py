@@ -360,12 +360,23 @@ class Storage:
         await self.vfs.set_mtime(node, mtime_ns)
         return self.vfs.attributes(node).mtime_ns
 
-    async def chmod(self, path: str, mode: int) -> None:
+    def try_chmod(self, path: str, mode: int) -> bool | None:
+        """`chmod`, at once or not."""
+        node = self.try_resolve(path)
+        if node is None or not self.vfs.try_set_mode(node, mode):
+            return None
+        return self._has_mode(node, path, mode)
+
+    async def chmod(self, path: str, mode: int) -> bool:
         """Set permission bits; Unsupported where the storage keeps none, unless they are these already."""
         node = await self.resolve(path)
         await self.vfs.set_mode(node, mode)
+        return self._has_mode(node, path, mode)
+
+    def _has_mode(self, node: Node, path: str, mode: int) -> bool:
         if self.vfs.attributes(node).mode & 0o7777 != mode:
             raise Unsupported(path, "this storage keeps no permission bits")
+        return True
 
     async def symlink(self, path: str, target: str) -> None:
         """Make a link, to a place in here; InvalidName for any other."""

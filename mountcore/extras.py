@@ -46,17 +46,23 @@ class Extras:
         self._setting = 0
         self._settled = trio.Event()
 
-    async def set_mode(self, node: Node, mode: int) -> None:
-        """Set permission bits where the remote keeps them; elsewhere they are the mount's, and this does nothing."""
+    def try_set_mode(self, node: Node, mode: int) -> bool:
+        """`set_mode`, where the remote need not be asked; answers whether it is done. Not a checkpoint."""
         self._contents.writable(node.path())
         if not self._remote.caps.modes or not node.linked:
+            return True
+        if not self._waits(node):
+            return False
+        self._later(node).mode = node.mode = mode
+        self._changes.node(ChangeKind.ATTRIBUTES, node)
+        return True
+
+    async def set_mode(self, node: Node, mode: int) -> None:
+        """Set permission bits where the remote keeps them; elsewhere they are the mount's, and this does nothing."""
+        if self.try_set_mode(node, mode):
             return
-        if self._waits(node):
-            self._later(node).mode = mode
-        else:
-            self._took(node, entry := await self._remote.set_mode(node.path(), mode))
-            mode = entry.mode if entry.mode is not None else mode
-        node.mode = mode
+        self._took(node, entry := await self._remote.set_mode(node.path(), mode))
+        node.mode = entry.mode if entry.mode is not None else mode
         self._changes.node(ChangeKind.ATTRIBUTES, node)
 
     async def set_owner(self, node: Node, uid: int | None, gid: int | None) -> None:

@@ -145,6 +145,10 @@ class Vfs:
         """Set the modification time; where the remote cannot keep it, it is shown until the node is forgotten."""
         await self._metadata.set_mtime(node, mtime_ns)
 
+    def try_set_mode(self, node: Node, mode: int) -> bool:
+        """`set_mode`, if the remote need not be asked; answers whether it is done. Not a checkpoint."""
+        return self._extras.try_set_mode(node, mode)
+
     async def set_mode(self, node: Node, mode: int) -> None:
         """Set permission bits where the remote keeps them; elsewhere they are the mount's, and this does nothing."""
         await self._extras.set_mode(node, mode)
