@@ -15,7 +15,7 @@ from typing import final
 
 import trio
 
-from ..errors import Denied, Exists, NotDirectory, NotFound, StorageError, Unsupported
+from ..errors import Denied, Exists, NotDirectory, NotFound, Refused, StorageError, Unsupported
 from ..remotes.conf import Config, Located, open_located
 from ..remotes.limits import LimitedRemote, Limits
 from ..remotes.paths import basename, join, parent
@@ -149,7 +149,10 @@ class Places:
         return LimitedRemote(remote, self._limits) if self._limits else remote
 
     async def _common(self, located: Located, a: Located, b: Located, *labels: str) -> tuple[Place, Place] | None:
-        remote = await self._open(located)
+        try:
+            remote = await self._open(located)
+        except Refused:
+            return None  # storage that wants a bucket named; what is wrong with the words is told for each place
         try:
             there = (await remote.stat("")).kind is Kind.DIRECTORY
         except (NotFound, NotDirectory, Denied, Unsupported) as refusal:
@@ -194,7 +197,10 @@ class Places:
     async def _from_above(self, located: Located, label: str) -> Place | None:
         """The place as seen from the nearest directory above it that exists."""
         for root, inside in _above(located.root):
-            remote = await self._open(replace(located, root=root))
+            try:
+                remote = await self._open(replace(located, root=root))
+            except Refused:
+                continue  # above a bucket there is nothing
             try:
                 if (await remote.stat("")).kind is Kind.DIRECTORY:
                     return Place(remote, label, inside, await _entry(remote, inside))

@@ -97,8 +97,8 @@ BUCKETS: dict[str, tuple[str, dict[str, str]]] = {
     "azurite-parts": ("azurite", {"upload_cutoff": "1Mi", "chunk_size": "1Mi"}),
 }
 """Object stores, which have no folder on this machine's disk: the server, and options."""
-LONG_TAIL = ("opendal-fs", "opendal-s3")
-"""OpenDAL's services with and without files of their own: a folder, and moto's S3."""
+LONG_TAIL = ("opendal-fs", "opendal-s3", "swift")
+"""OpenDAL's services with and without files of their own: a folder, moto's S3, OpenStack's servers."""
 OBJECTS = ("moto", "rclone-s3", "azurite", "fake-gcs")
 OBJECT_NAMES = ("moto-markers", "rclone-s3", "azurite", "fake-gcs")
 """With and without marked directories: what names are made of."""
@@ -220,7 +220,9 @@ def _through_opendal(name: str, servers: Servers, disk: Path) -> Place:
     if name == "opendal-fs":
         disk.mkdir()
         return Place(name, "opendal", {"service": "fs", "config": f"root='{disk}'"}, "", disk, None)
-    store = servers.objects("moto")
+    store = servers.objects("swift" if name == "swift" else "moto")
+    if name == "swift":
+        return Place(name, store.kind, store.options, store.bucket(), None, store)
     config = f"bucket={store.bucket()} endpoint={store.url} region=us-east-1 access_key_id={KEY} secret_access_key=x"
     return Place(name, "opendal", {"service": "s3", "config": config}, "", None, store)
 

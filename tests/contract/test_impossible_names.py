@@ -38,7 +38,7 @@ RULES_OF_THEIR_OWN: dict[str, dict[tuple[str, ...], type[StorageError]]] = {
     "pure-ftpd": {("backslash",): InvalidName},
     "pyftpdlib": {_RAW: InvalidName},
     "pyftpdlib-list": {_RAW: InvalidName},
-    "wsgidav": {_RAW: Unreachable, ("line break",): NotFound},
+    "wsgidav": {_RAW: Unreachable},
     "rclone-sftp": {_ODD: NotFound},
     "rclone-webdav": {_ODD: NotFound},
     "moto-markers": {_ODD: NotFound},

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import urllib.request
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -299,6 +300,10 @@ async def test_all_buckets(s3: Place) -> None:
     everything = replace(s3, root="").open()
     assert s3.root in await entries(everything)
     await put(everything, f"{s3.root}/f", b"x")
+    async with aclosing(everything.list_tree("")) as walk:  # type: ignore[type-var]
+        told = [(place, entry.name) async for place, entry in walk]
+    assert {("", s3.root), (s3.root, "f")} <= set(told)
+    assert len(told) == len(set(told))
     assert await fetch(everything, f"{s3.root}/f") == b"x"
     await everything.mkdir("another-bucket")
     await everything.rename(f"{s3.root}/f", "another-bucket/g")

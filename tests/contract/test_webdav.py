@@ -36,8 +36,8 @@ from mountcore.remotes.registry import open_remote
 from mountcore.remotes.webdav import WebDav
 from mountcore.remotes.webdav.multistatus import Reader
 from mountcore.remotes.webdav.options import parse
-from tests.servers import INDEX_SERVERS, WebServer
-from tests.servers.web import apache
+from tests.servers import DAV_SERVERS, INDEX_SERVERS, WebServer
+from tests.servers.web import apache, copyparty
 
 pytestmark = pytest.mark.trio
 HEAD = '<?xml version="1.0"?><d:multistatus xmlns:d="DAV:">'
@@ -240,6 +240,23 @@ async def test_times_and_etags_are_found_out(servers: Servers, tmp_path: Path) -
         with pytest.raises(Stale):
             await fetch(remote, "f", Span(0, 3), first.version)
         await remote.aclose()
+
+
+@pytest.mark.parametrize("name", ["copyparty", "rclone-webdav"])
+async def test_times_go_with_the_upload_as_owncloud_wants_them(name: str) -> None:
+    """copyparty has no other way to set one; neither Nextcloud nor ownCloud can be had as a package."""
+    with copyparty() if name == "copyparty" else DAV_SERVERS[name]() as server:
+        for vendor in ("owncloud", "nextcloud"):
+            remote = open_remote("webdav", {**server.options, "vendor": vendor}, "")
+            stored = await put(remote, vendor, b"content", mtime_ns=1_500_000_000_123_456_789)
+            assert stored.mtime_ns == (await remote.stat(vendor)).mtime_ns == 1_500_000_000_000_000_000
+            assert (server.root / vendor).stat().st_mtime == 1_500_000_000
+            assert await fetch(remote, vendor) == b"content"
+            await put(remote, vendor, b"again", expect=stored.version, mtime_ns=1_600_000_000_000_000_000)
+            assert (server.root / vendor).stat().st_mtime == 1_600_000_000
+            with pytest.raises(Unsupported, match="md5"):  # claimed by the vendor, and not there: said, not made up
+                await remote.hash(vendor, "md5")
+            await remote.aclose()
 
 
 async def test_an_upload_where_nothing_may_be_is_refused_by_the_server(servers: Servers, tmp_path: Path) -> None:

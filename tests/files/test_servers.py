@@ -1,6 +1,7 @@
 """The same tree copied by rclone and by portside to each kind of server, and compared both ways by both.
 
-Not vsftpd: it lists no names with a leading dot, which rclone takes for a failed upload.
+Not vsftpd: it lists no names with a leading dot, which rclone takes for a failed upload. Nor pyftpdlib: rclone cannot
+make a directory in a new one there (501).
 """
 
 from __future__ import annotations
@@ -8,18 +9,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from mountcore.remotes.obscure import obscure
 from mountcore.remotes.registry import types
-from tests.servers import DAV_SERVERS, SERVERS, SSH_SERVERS
+from tests.servers import DAV_SERVERS, SERVERS, SSH_SERVERS, samba
 from tests.servers.objects import OBJECT_SERVERS
+from tests.servers.web import copyparty
 
 from .conftest import Here, content, rclone
 
+FTP = ("proftpd", "pure-ftpd")
+DAV = ("rclone-webdav", "apache", "wsgidav", "copyparty")
+REFUSED = {"wsgidav": "quote'\"s/a,b;c.html"}
+"""Names that portside refuses to store there, as the server would move them to others."""
 LARGE = 20 << 20
 """Bytes: more than is read into memory before it is stored, and several parts of an upload in parts."""
 
@@ -30,6 +36,7 @@ class Box:
 
     environ: dict[str, str]
     place: str
+    refused: str = ""
 
 
 def box(kind: str, options: dict[str, str], place: str) -> Box:
@@ -43,7 +50,7 @@ def box(kind: str, options: dict[str, str], place: str) -> Box:
 
 @pytest.fixture(
     scope="module",
-    params=["proftpd", "pure-ftpd", "sshd", "proftpd-sftp", "rclone-webdav", "apache", "moto", "azurite", "fake-gcs"],
+    params=[*FTP, "sshd", "proftpd-sftp", "asyncssh", "smb", *DAV, *OBJECT_SERVERS],
 )
 def server(request: pytest.FixtureRequest) -> Iterator[Box]:
     name = request.param
@@ -54,9 +61,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[Box]:
         elif name in SSH_SERVERS:
             ssh = held.enter_context(SSH_SERVERS[name]())
             yield box("sftp", dict(ssh.options), f"box:{ssh.prefix.rstrip('/')}/" if ssh.prefix else "box:")
-        elif name in DAV_SERVERS:
-            dav = held.enter_context(DAV_SERVERS[name]())
-            yield box("webdav", dict(dav.options), "box:")
+        elif name == "smb":
+            share = held.enter_context(samba())
+            yield box("smb", dict(share.options), f"box:{share.prefix}/")
+        elif name in DAV_SERVERS or name == "copyparty":
+            dav = held.enter_context(DAV_SERVERS.get(name, copyparty)())
+            yield replace(box("webdav", dict(dav.options), "box:"), refused=REFUSED.get(name, ""))
         else:
             store = held.enter_context(OBJECT_SERVERS[name]())
             options = dict(store.options)
@@ -69,6 +79,9 @@ def test_there_and_back(here: Here, monkeypatch: pytest.MonkeyPatch, server: Box
     for name, value in server.environ.items():
         monkeypatch.setenv(name, value)
     (tree / "streamed").write_bytes(os.urandom(LARGE))
+    if server.refused:
+        assert b"another name" in here.run("copyto", tree / server.refused, f"{server.place}{server.refused}").stderr
+        (tree / server.refused).unlink()
     ours, theirs = f"{server.place}ours/deep", f"{server.place}theirs/deep"
     done = here.run("copy", tree, ours, "-v")
     assert done.returncode == 0, done.stderr
@@ -90,3 +103,30 @@ def test_there_and_back(here: Here, monkeypatch: pytest.MonkeyPatch, server: Box
     assert rclone("check", "--download", tree / "d1", f"{server.place}moved", **server.environ).returncode == 0
     assert here.run("purge", f"{server.place}moved").returncode == 0
     assert here.run("lsf", "-R", "--files-only", f"{server.place}moved").stdout == b""
+
+
+@pytest.mark.parametrize("name", ["azurite", "swift"])
+def test_buckets_that_cannot_be_listed(
+    here: Here, monkeypatch: pytest.MonkeyPatch, tree: Path, tmp_path: Path, name: str
+) -> None:
+    with OBJECT_SERVERS[name]() as store:
+        for key, value in box(store.kind, store.options, "").environ.items():
+            monkeypatch.setenv(key, value)
+        one, two = store.bucket(), store.bucket()
+        assert here.run("copy", tree, f"box:{one}/in").returncode == 0
+        assert here.run("copy", f"box:{one}/in", f"box:{two}/there/deep").returncode == 0
+        assert here.run("check", "--download", tree, f"box:{two}/there/deep").returncode == 0
+        assert here.run("lsf", f"box:{one}/in/a.txt").stdout == b"a.txt\n"
+        absent = here.run("lsf", "box:absent-bucket")
+        assert absent.returncode == 3
+        assert (absent.stderr.count(b"\n"), b"absent-bucket" in absent.stderr) == (1, True), absent.stderr
+
+
+def test_a_wrong_token_is_one_line(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing of OpenDAL's that fails ends in the thread that it began in."""
+    with OBJECT_SERVERS["swift"]() as store:
+        for key, value in box(store.kind, {**store.options, "auth_token": "expired"}, "").environ.items():
+            monkeypatch.setenv(key, value)
+        refused = here.run("lsf", f"box:{store.bucket()}")
+    assert refused.returncode != 0
+    assert (refused.stderr.count(b"\n"), b"check the login" in refused.stderr) == (1, True), refused.stderr

@@ -1,4 +1,4 @@
-"""Object stores to test against, each with buckets that are made when wanted: S3 by rclone and moto, Azure, Google."""
+"""Object stores to test against, with buckets made when wanted: S3 by rclone and moto, Azure, Google, Swift."""
 
 from __future__ import annotations
 
@@ -44,6 +44,10 @@ class ObjectServer:
             environment = {f"RCLONE_CONFIG_RAW_{key.upper()}": value for key, value in self.options.items()}
             environment |= {"RCLONE_CONFIG_RAW_TYPE": self.kind, "RCLONE_CONFIG": "/nowhere/none.conf"}
             subprocess.run([find_program("rclone"), "mkdir", f"raw:{name}"], env=environment, check=True)
+        elif self.kind == "swift":  # the same
+            headers = {"X-Auth-Token": self.options["auth_token"]}
+            asked = urllib.request.Request(f"{self.url}/{name}", b"", headers, method="PUT")
+            urllib.request.urlopen(asked, timeout=10).close()
         elif self.kind == "gcs":  # the same
             asked = urllib.request.Request(
                 f"{self.url}/storage/v1/b?project=tests", json.dumps({"name": name}).encode(),
@@ -147,6 +151,21 @@ def fake_gcs() -> Iterator[ObjectServer]:
             server.stop()
 
 
+@contextmanager
+def swift() -> Iterator[ObjectServer]:
+    """OpenStack's own servers, from Debian; see `swift_main`."""
+    if not Path("/usr/lib/python3/dist-packages/swift").exists():
+        raise ServerMissing("swift is not installed; Debian's package is python3-swift")
+    with _scratch() as folder:
+        main = ["/usr/bin/python3", str(Path(__file__).with_name("swift_main.py"))]
+        server, port = _started(lambda port: [*main, str(port), str(folder / str(port)), KEY], folder / "log")
+        try:
+            url = f"http://127.0.0.1:{port}/v1/AUTH_tests"
+            yield ObjectServer("swift", "swift", {"storage_url": url, "auth_token": KEY}, url)
+        finally:
+            server.stop()
+
+
 def find_azurite() -> Path:
     """Its main program; raises ServerMissing."""
     script = PREFIX / "npm/node_modules/azurite/dist/src/blob/main.js"
@@ -164,4 +183,5 @@ OBJECT_SERVERS: dict[str, Callable[[], AbstractContextManager[ObjectServer]]] = 
     "moto": moto_s3,
     "azurite": azurite,
     "fake-gcs": fake_gcs,
+    "swift": swift,
 }

@@ -1,4 +1,4 @@
-"""The web servers: WebDAV by Apache, WsgiDAV and rclone; index pages by Apache, nginx, Python and rclone."""
+"""The web servers: WebDAV by Apache, WsgiDAV, rclone and copyparty; index pages by Apache, nginx, Python and rclone."""
 
 from __future__ import annotations
 
@@ -198,6 +198,32 @@ def wsgidav() -> Iterator[WebServer]:
         main = str(Path(__file__).with_name("wsgidav_main.py"))
         command = [sys.executable, main, json.dumps(config)]
         with _running("wsgidav", scratch, port, command, {"user": USER, "pass": PASSWORD}) as server:
+            yield server
+
+
+@contextmanager
+def copyparty() -> Iterator[WebServer]:
+    """copyparty, which takes ownCloud's X-OC-Mtime and sets times in no other way.
+
+    Not one of `DAV_SERVERS`: it makes missing directories by itself.
+    """
+    with _scratch() as scratch:
+        port = free_port()
+        config = scratch / "copyparty.conf"
+        lines = [
+            "[global]",
+            "  i: 127.0.0.1",
+            f"  p: {port}",
+            f"  hist: {scratch}/history",
+            "  no-thumb",
+            "  ban-pw: no",
+        ]
+        lines += ["  no-crt", "[accounts]", f"  {USER}: {PASSWORD}"]
+        lines += ["[/]", f"  {scratch}/root", "  accs:", f"    rwmd.: {USER}"]
+        config.write_text("\n".join(lines) + "\n")
+        command = [sys.executable, "-m", "copyparty", "-c", str(config)]
+        login = {"user": USER, "pass": PASSWORD, "vendor": "owncloud"}
+        with _running("copyparty", scratch, port, command, login) as server:
             yield server
 
 

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from cheroot.wsgi import Server
+from wsgidav import __version__
 from wsgidav.wsgidav_app import WsgiDAVApp
 
 
@@ -20,7 +21,8 @@ def main(config: dict[str, Any]) -> None:
         "property_manager": True,
         "verbose": 1,
     })  # fmt: skip
-    Server(("127.0.0.1", config["port"]), app, numthreads=16).start()
+    name = f"WsgiDAV/{__version__} {Server.version}"  # as its own program says
+    Server(("127.0.0.1", config["port"]), app, numthreads=16, server_name=name).start()
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ in memory while it is stored, so its size is bounded.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar, final
 
@@ -65,8 +66,12 @@ from .options import Service, service_of
 T = TypeVar("T")
 PIECE = 1 << 20
 THREADS = 16
+SECOND = 1_000_000_000
 _NOT_ATOMIC = frozenset({"fs", "webdav", "webhdfs", "hdfs-native", "ftp", "azfile", "alluxio"})
 """A reader may see a file that is being stored. OpenDAL does not report it: these write in place."""
+
+_ROUNDED_UP = frozenset({"swift"})
+"""Listings say parts of a second, and what is asked about one file is the second after."""
 
 
 def _opener(kind: str) -> Callable[[dict[str, str], str], Remote]:
@@ -99,7 +104,8 @@ class LongTail(Remote):
                 operator = opendal.Operator.from_uri(service.address, **service.config)
             else:
                 operator = opendal.Operator(service.scheme, **{**service.config, "root": root})
-            self._operator = operator.layer(TimeoutLayer(timeout=timeout, io_timeout=timeout))
+            self._patience = TimeoutLayer(timeout=timeout, io_timeout=timeout)
+            self._operator = operator.layer(self._patience)
         except (*_KINDS, TypeError, ValueError) as problem:
             raise Refused(f"{kind}: {service.scheme}: {_first_line(problem)}") from None
         self._can = self._operator.capability()
@@ -151,19 +157,20 @@ class LongTail(Remote):
         for name, metadata in entries:
             plain = basename(name.rstrip("/"))
             if name not in (path, "", "/") and not is_ours(plain):
-                yield _entry(plain, metadata, name.endswith("/"))
+                yield self._entry(plain, metadata, name.endswith("/"))
         if not entries and directory:
             await self._need_directory(directory)
 
     async def stat(self, path: str) -> Entry:
         self._checked(path)
         if not path:
-            await self._run(path, _listed, self._operator, "/")
+            if not await self._run(path, _listed, self._operator, "/", 1):
+                await self._run(path, self._check_root)
             return Entry("", Kind.DIRECTORY)
         try:
             metadata = await self._run(path, self._operator.stat, path)
             if not metadata.is_dir:
-                return _entry(basename(path), metadata, False)
+                return self._entry(basename(path), metadata, False)
         except IsDirectory:
             pass
         except NotFound:
@@ -280,6 +287,17 @@ class LongTail(Remote):
     async def aclose(self) -> None:
         """OpenDAL lets go of its connections when the operator is forgotten."""
 
+    def _entry(self, name: str, metadata: Any, directory: bool) -> Entry:
+        modified = metadata.last_modified if metadata is not None else None
+        mtime_ns = None
+        if modified is not None:
+            whole = math.ceil if self._service.scheme in _ROUNDED_UP else int
+            mtime_ns = whole(modified.timestamp()) * SECOND
+        if directory:
+            return Entry(name, Kind.DIRECTORY, 0, mtime_ns, SECOND)
+        tag = str(metadata.etag or "").strip('"')
+        return Entry(name, Kind.FILE, int(metadata.content_length), mtime_ns, SECOND, tag)
+
     def _file(self, path: str) -> None:
         self._checked(path)
         if not path:
@@ -302,9 +320,19 @@ class LongTail(Remote):
             return bool(await self._run(path, self._any_below, path))
         return bool(metadata.is_dir)
 
+    def _check_root(self) -> None:
+        """Services with inferred directories list nothing below a file, as below any name."""
+        above, _, name = self._service.root.strip("/").rpartition("/")
+        if not name or self._service.address:
+            return
+        operator = opendal.Operator(self._service.scheme, **{**self._service.config, "root": f"/{above}"})
+        with suppress(failures.NotFound, failures.IsADirectory, failures.NotADirectory):
+            if not operator.layer(self._patience).stat(name).is_dir:
+                raise NotDirectory("", "the root is a file; use the directory that it is in")
+
     def _any_below(self, path: str) -> bool:
         try:
-            return any(entry.path != path + "/" for entry in self._operator.list(path + "/"))
+            return any(found != path + "/" for found, _ in _listed(self._operator, path + "/", 2))
         except failures.NotADirectory:
             return False
 
@@ -407,23 +435,22 @@ def _translated(path: str, identity: str, problem: Exception) -> StorageError:
 def _first_line(problem: Exception) -> str:
     """What failed, without the context below it, which has addresses; with the reason, which stands last."""
     lines = str(problem).strip().splitlines()
-    first = lines[0] if lines else type(problem).__name__
+    first = re.sub(r" \(at \S+:\d+:\d+\)", "", lines[0]) if lines else type(problem).__name__
     last = lines[-1].strip() if len(lines) > 1 and "Source:" in str(problem) else ""
     last = re.sub(r"\S*://\S*", "the service", last)
     return f"{first} ({last})"[:300] if last else first[:300]
 
 
-def _listed(operator: Any, path: str) -> list[tuple[str, Any]]:
-    return [(str(entry.path), entry.metadata) for entry in operator.list(path)]
-
-
-def _entry(name: str, metadata: Any, directory: bool) -> Entry:
-    modified = metadata.last_modified if metadata is not None else None
-    mtime_ns = None if modified is None else int(modified.timestamp()) * 1_000_000_000
-    if directory:
-        return Entry(name, Kind.DIRECTORY, 0, mtime_ns, 1_000_000_000)
-    tag = str(metadata.etag or "").strip('"')
-    return Entry(name, Kind.FILE, int(metadata.content_length), mtime_ns, 1_000_000_000, tag)
+def _listed(operator: Any, path: str, most: int | None = None) -> list[tuple[str, Any]]:
+    listing, found = operator.list(path), []
+    try:
+        for entry in listing:
+            found.append((str(entry.path), entry.metadata))
+            if most is not None and len(found) == most:
+                break
+    finally:
+        del listing  # it may end in no other thread, where a traceback that holds it would take it
+    return found
 
 
 def _store(operator: Any, path: str, source: Source, options: dict[str, Any], in_pieces: bool) -> None:

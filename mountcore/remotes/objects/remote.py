@@ -15,7 +15,7 @@ import logging
 import mimetypes
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar, final
 
@@ -157,17 +157,24 @@ class Objects(Remote):
             return Entry(name, Kind.DIRECTORY)
 
     async def list_tree(self, directory: str) -> AsyncGenerator[tuple[str, Entry], None]:
-        prefix = _prefix(self._file_or_root(directory))
+        if not self._at(directory).bucket:
+            for name, made in await self._ask(directory, self._store.buckets):
+                yield directory, Entry(name, Kind.DIRECTORY, 0, made, SECOND)
+                async with aclosing(self.list_tree(name)) as below:
+                    async for found in below:
+                        yield found
+            return
+        prefix = _prefix(self._at(directory))
         seen: set[str] = {""}
         more = ""
         while True:
             page = await self._page(directory, prefix, delimited=False, more=more)
-            found = [f for f in page.objects if f.key != prefix.key]
-            if found or page.objects:
+            objects = [f for f in page.objects if f.key != prefix.key]
+            if page.objects:
                 self._known[directory] = None
             elif not seen - {""} and not page.more:
                 await self._need_directory(directory)
-            for inner, entry in self._shown.tree(prefix, seen, await self._shown.dated(prefix.bucket, found)):
+            for inner, entry in self._shown.tree(prefix, seen, await self._shown.dated(prefix.bucket, objects)):
                 yield join(directory, inner) if inner else directory, entry
             if not (more := page.more):
                 break
@@ -398,12 +405,6 @@ class Objects(Remote):
             raise InvalidName(path, problem.said) from None
         if len(key.encode()) > self._store.facts.longest_key:
             raise NameTooLong(path, f"the storage takes {self._store.facts.longest_key} bytes of path")
-        return at
-
-    def _file_or_root(self, path: str) -> Key:
-        at = self._at(path)
-        if not at.bucket:
-            raise Unsupported(path, "one bucket at a time: name it before the path")
         return at
 
     async def _head(self, path: str) -> Found:

@@ -58,6 +58,8 @@ from .options import WITH_CHECKSUMS, DavOptions, parse
 EARLY_CHECK = 4 << 20
 """From this size on, `expect` is looked at before the upload too: it may save the whole transfer."""
 CLEANUP = 5.0
+CUT_BY_WSGIDAV = frozenset(";?\t\r\n")
+"""It decodes a Destination before it takes it apart, so a name with one of these would go where another file is."""
 BUSY = 0.1
 """Seconds between two tries to delete what the server still works on."""
 _ASKED = (
@@ -90,6 +92,8 @@ class WebDav(Remote):
         self._vendor = options.vendor
         self._contacted = trio.Lock()
         self._known = False
+        self._cut: frozenset[str] = frozenset()
+        """Characters that the server cannot move a file to a name with."""
         self._usage = False
         self._ranges = True
         self._sets_times: bool | None = None
@@ -124,6 +128,7 @@ class WebDav(Remote):
     def check_name(self, path: str) -> None:
         wire = "/".join(map(self._encoded, check_path(path).split("/")))
         check_lengths(path, wire.encode("utf-8", "surrogateescape"))
+        self._movable(path)
 
     async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
         check_path(directory)
@@ -225,6 +230,7 @@ class WebDav(Remote):
                     raise Unsupported("", f"{self._options.site.origin} is no WebDAV server: it says {response.status}")
                 items = _all(await response.content())
             found = items[0].properties if items else {}
+            self._cut = CUT_BY_WSGIDAV if server.startswith("WsgiDAV/") else frozenset()
             self._usage = "quota-available-bytes" in found or "quota-used-bytes" in found
             if not self._vendor:
                 if server.startswith("rclone/"):
@@ -290,6 +296,7 @@ class WebDav(Remote):
     async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
         self._changeable(path)
         await self._learn()
+        self._movable(path)
         await self._sweep(parent(path))
         if source.size >= EARLY_CHECK:
             await self._check(path, expect)
@@ -316,6 +323,7 @@ class WebDav(Remote):
         check_path(source)
         self._changeable(target)
         await self._learn()
+        self._movable(target)
         if not self._sets_times:
             raise Unsupported(target, "the server does not keep the time of a copy")
         original = await self._stat(source)
@@ -441,6 +449,7 @@ class WebDav(Remote):
         self._changeable(source)
         self._changeable(target)
         moving = await self.stat(source)
+        self._movable(target)
         if is_below(target, source):
             if source == target:
                 return
@@ -542,6 +551,12 @@ class WebDav(Remote):
     def _changeable(self, path: str) -> None:
         if not check_path(path):
             raise InvalidName(path, "the root itself cannot be replaced, moved or removed")
+
+    def _movable(self, target: str) -> None:
+        if not self._cut.isdisjoint(target):
+            raise InvalidName(
+                target, "WsgiDAV would move it to another name; the encoding option can replace characters"
+            )
 
     def _note_abandoned(self, directory: str, entry: Entry, now_ns: int) -> None:
         old = entry.mtime_ns is not None and now_ns - entry.mtime_ns > ABANDONED_AFTER * 1e9
