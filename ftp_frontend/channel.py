@@ -10,18 +10,22 @@ import contextlib
 import errno
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 from .compression import Deflating, Inflating
 from .library import DTPHandler
 from .loop import SessionLoop
 from .rates import Throttle
+from .splicing import Pipe
 from .tls import Secured, farewell, is_plain_end
 
 RECORD = 16 << 10
 """Bytes of a TLS record."""
 PIECE = 256 << 10
 """Bytes sent or received for one readiness of the socket, so that the control connection gets its turn."""
+SPLICED = 1 << 20
+"""Bytes of an upload after which, and in which, it is spliced: small files need no pipe."""
 
 
 class Channel(Secured, DTPHandler):  # type: ignore[misc]
@@ -41,7 +45,8 @@ class Channel(Secured, DTPHandler):  # type: ignore[misc]
         self._parked = False
         self._broken = self._peer_ended = False
         self._piece = memoryview(b"")
-        self._ascii = self._no_sendfile = False
+        self._ascii = self._no_sendfile = self._no_splice = False
+        self._pipe: Pipe | None = None
         self._progress = 0
         self._throttle = Throttle()
         self._deflating: Deflating | None = None
@@ -142,6 +147,23 @@ class Channel(Secured, DTPHandler):  # type: ignore[misc]
             filled += count
         return filled, False
 
+    def _splice(self, take: Callable[[int, Pipe, int], int]) -> tuple[int, bool] | None:
+        """`_receive`, straight into the file, by ``take``; None where that cannot be."""
+        if self._pipe is None:
+            try:
+                self._pipe = Pipe(SPLICED)
+            except OSError:
+                self._no_splice = True
+                return None
+        assert self._fileno is not None
+        try:
+            count = take(self._fileno, self._pipe, min(SPLICED, self._throttle.piece))
+        except BlockingIOError:
+            return 0, False
+        self._no_splice = not self._pipe.usable
+        self._peer_ended = count == 0
+        return count, count == 0
+
     def _receive_plain(self, buffer: memoryview) -> tuple[int, bool]:
         filled = 0
         try:
@@ -165,6 +187,8 @@ class Channel(Secured, DTPHandler):  # type: ignore[misc]
         self._fileno = None
         if self._resting is not None:
             self._resting.cancel()
+        if self._pipe is not None:
+            self._pipe.close()
         if self.secured:
             farewell(self.socket)
         with contextlib.suppress(OSError):

@@ -23,6 +23,7 @@ from .bridge import Asked
 from .filesystem import STEP, Opened, Staged, Storage
 from .loop import SessionLoop
 from .settings import Acknowledge
+from .splicing import Pipe
 
 log = logging.getLogger(__name__)
 
@@ -158,11 +159,21 @@ class Upload:
         """Bytes that may be written now without asking."""
         return self._room - self.size
 
+    def take_from(self, sock: int, pipe: Pipe, limit: int) -> int:
+        """Take what is there on a socket; answers how much, 0 at its end. See `Pipe.receive`."""
+        count = pipe.receive(sock, self._fd, self.size, min(limit, self.room))
+        self._check(count)
+        self.size += count
+        return count
+
+    def _check(self, more: int) -> None:
+        if self._most is not None and self.size + more > self._most:
+            raise Quota(self.name, "there is no room left for it")
+
     def write(self, data: bytes | memoryview) -> None:
         """Take bytes; raises what pwrite(2) raises."""
         view = memoryview(data)
-        if self._most is not None and self.size + len(view) > self._most:
-            raise Quota(self.name, "there is no room left for it")
+        self._check(len(view))
         while view:
             count = os.pwrite(self._fd, view, self.size)
             self.size += count

@@ -25,7 +25,7 @@ from typing import Any
 
 from mountcore.errors import StorageError
 
-from .channel import PIECE, Channel
+from .channel import PIECE, SPLICED, Channel
 from .compression import RECEIVED_AT_ONCE, Deflating, Inflating, Undecodable
 from .files import Download, Upload
 from .replies import download_failure, upload_refusal
@@ -208,9 +208,7 @@ class DataChannel(Channel):
             if self._inflating is not None:
                 ended = self._receive_compressed(upload, self._inflating)
             else:
-                count, ended = self._receive(self.cmd_channel.buffer[: min(PIECE, upload.room, self._throttle.piece)])
-                self._take_in(upload, self.cmd_channel.buffer[:count])
-                self._received(count)
+                ended = self._receive_file(upload)
             if ended:
                 if self._broken or client_is_gone(self.cmd_channel.socket):
                     self._break_off()
@@ -229,6 +227,17 @@ class DataChannel(Channel):
             self.close()
         else:
             upload.ask(self._provided)
+
+    def _receive_file(self, upload: Upload) -> bool:
+        """Answers whether everything is here."""
+        received = None
+        if upload.size >= SPLICED and not (self.secured or self._ascii or self._no_splice):
+            received = self._splice(upload.take_from)
+        if received is None:
+            received = self._receive(self.cmd_channel.buffer[: min(PIECE, upload.room, self._throttle.piece)])
+            self._take_in(upload, self.cmd_channel.buffer[: received[0]])
+        self._received(received[0])
+        return received[1]
 
     def _take_in(self, upload: Upload, data: memoryview | bytes) -> None:
         if self._ascii:
