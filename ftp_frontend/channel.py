@@ -24,6 +24,8 @@ RECORD = 16 << 10
 """Bytes of a TLS record."""
 PIECE = 256 << 10
 """Bytes sent or received for one readiness of the socket, so that the control connection gets its turn."""
+SENT = 1 << 20
+"""Bytes that the kernel is asked to send of a file at once; it takes what the socket has room for."""
 SPLICED = 1 << 20
 """Bytes of an upload after which, and in which, it is spliced: small files need no pipe."""
 

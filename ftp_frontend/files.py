@@ -17,6 +17,7 @@ import outcome
 import trio
 
 from mountcore.errors import Quota, StorageError
+from mountcore.handle import CachedHandle
 from mountcore.stage import Publish, Syncing
 
 from .bridge import Asked
@@ -97,7 +98,7 @@ class Download:
         if self._asking is not None or self.closed or self.problem is not None or self.available() > STEP // 2:
             return
         start = self._stop if self.fd >= 0 else self.position + self.available()
-        if start >= self.size:
+        if start >= self.size or self._leased_at_once(start):
             return
 
         def provided(result: outcome.Outcome[int] | outcome.Outcome[bytes]) -> None:
@@ -112,6 +113,16 @@ class Download:
             self._asking = self._loop.ask(self._handle.lease, start, STEP, then=provided)
         else:
             self._asking = self._loop.ask(self._handle.read, start, min(DIRECT_PIECE, self.size - start), then=provided)
+
+    def _leased_at_once(self, start: int) -> bool:
+        """Take what is in the cache behind ``start``; answers whether there was anything, and the core had time."""
+        if self.fd < 0 or not isinstance(self._handle, CachedHandle):
+            return False
+        stop = self._loop.at_once_here(self._handle.try_lease, start, STEP)
+        if stop is None or stop <= start:
+            return False
+        self._stop = stop
+        return True
 
     def _take_in(self, answer: int | bytes, start: int) -> None:
         if isinstance(answer, bytes):

@@ -145,6 +145,10 @@ class SessionLoop(Epoll):  # type: ignore[misc]
         """Run a plain function of the core; see `Bridge.at_once`."""
         return self._bridge.at_once(function, *args)
 
+    def at_once_here(self, function: Callable[..., T], *args: object) -> T | None:
+        """Run a plain function of the core if that costs no trip; see `Bridge.at_once_here`."""
+        return self._bridge.at_once_here(function, *args)
+
     def attempt(self, at_once: Callable[..., T | None], operation: Callable[..., Awaitable[T]], *args: object) -> T:
         """`call`, where a plain function may have the answer at once, or says None."""
         found = self._bridge.at_once(at_once, *args)

@@ -25,7 +25,7 @@ from typing import Any
 
 from mountcore.errors import StorageError
 
-from .channel import PIECE, SPLICED, Channel
+from .channel import PIECE, SENT, SPLICED, Channel
 from .compression import RECEIVED_AT_ONCE, Deflating, Inflating, Undecodable
 from .files import Download, Upload
 from .replies import download_failure, upload_refusal
@@ -134,7 +134,7 @@ class DataChannel(Channel):
                 self._park()
                 return
             if download.fd >= 0 and not (self._ascii or self.secured or self._no_sendfile or self._deflating):
-                self._sendfile(download, min(available, PIECE, self._throttle.piece))
+                self._sendfile(download, min(available, SENT, self._throttle.piece))
                 return
             limit = min(PIECE, self._throttle.piece)
             if download.fd >= 0 and not (self._ascii or self._deflating):
