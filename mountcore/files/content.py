@@ -74,19 +74,30 @@ class OnDisk:
 
 @final
 class Stream:
-    """A source whose bytes are still arriving: fed on the trio thread, read once and in order in another."""
+    """A source whose bytes are still arriving: fed on the trio thread, read once and in order in another.
 
-    def __init__(self, path: str, size: int) -> None:
+    The first byte that is asked for says where feeding has to begin (`begins`): an upload that broke off goes on.
+    """
+
+    def __init__(self, path: str, size: int, stamp: str = "") -> None:
         self.size = size
+        self.stamp = stamp
         self._path = path
         self._changed = threading.Condition()
         self._pieces: deque[bytes] = deque()
         self._held = 0
-        self._position = 0
+        self._position: int | None = None
         self._wanted = WINDOW
         self._problem: StorageError | None = None
         self._token = trio.lowlevel.current_trio_token()
         self._room = trio.Event()
+        self._asked = trio.Event()
+
+    async def begins(self) -> int:
+        """The offset of the byte that is fed first; waits until one is asked for."""
+        await self._asked.wait()
+        assert self._position is not None
+        return self._position
 
     async def feed(self, piece: bytes) -> None:
         """Hand over the next bytes; waits while the reader is behind."""
@@ -110,6 +121,9 @@ class Stream:
         if trio.lowlevel.in_trio_run():
             raise OutOfOrder(self._path, "asked for on the thread that brings the bytes")
         with self._changed:
+            if self._position is None:
+                self._position = offset
+                self._token.run_sync_soon(self._asked.set)
             if offset != self._position:
                 raise OutOfOrder(self._path, f"byte {offset} is wanted after byte {self._position}")
             length = min(length, self.size - offset)
@@ -150,6 +164,12 @@ class Intake:
         self._arrived = arrived
         self.digest = hashlib.new(algorithm, usedforsecurity=False) if algorithm else None
         self.got = 0
+
+    def skip(self, count: int) -> None:
+        """So much of the beginning is there already, and does not come."""
+        self.got = count
+        if count:
+            self.digest = None
 
     def take(self, piece: bytes) -> bytes:
         """The next piece; raises where there is more than there should be."""

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -173,6 +174,8 @@ class Transfer:
             raise Corrupt(self.target.path(to), f"{entry.size} bytes were sent and {stored.size} are stored")
         if intake.digest is not None:
             await self._check_hash(to, algorithm, intake.digest.hexdigest())
+        elif algorithm:  # a part of it was there already
+            await self._check_hash(to, algorithm, await self.source.remote.hash(path, algorithm))
         return stored
 
     async def _stream(
@@ -180,18 +183,24 @@ class Transfer:
     ) -> Entry:
         """Read and store at once."""
         await self.target.ensure(parent(to))  # a second put could not read from the start
-        stream = Stream(path, entry.size)
+        stream = Stream(path, entry.size, _stamp(self.source.remote.identity, path, entry))
         stored: Entry | None = None
         problem: StorageError | None = None
 
         async def read() -> None:
             nonlocal problem
             try:
-                async with self.source.remote.read(path, span, entry.version) as pieces:
+                start = await stream.begins()
+                intake.skip(start)
+                rest = Span(start, span.stop)
+                async with self.source.remote.read(path, rest, entry.version) as pieces:
                     await through(pieces, intake, stream, lambda: self._confirm(path, entry))
             except StorageError as error:
                 stream.fail(error)
                 problem = error
+            except BaseException:
+                stream.fail(Unsupported("", "the copy was called off"))  # frees the adapter's thread
+                raise
 
         try:
             async with trio.open_nursery() as nursery:
@@ -263,3 +272,11 @@ class Transfer:
                 log.info("%s: tried again after: %s", to, problem)
                 await trio.sleep(min(10.0, 0.5 * 4 ** (number - 1)))
         raise AssertionError("unreachable")
+
+
+def _stamp(identity: str, path: str, entry: Entry) -> str:
+    """By what the content of a file is known again; "" where its time is too coarse to tell."""
+    if not entry.tag and (entry.mtime_ns is None or entry.resolution_ns != 1):
+        return ""
+    facts = (identity, path, entry.size, entry.tag or entry.mtime_ns, entry.ident)
+    return hashlib.blake2b(repr(facts).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()

@@ -1,17 +1,17 @@
 """What uploads leave on the server when they break off, and what becomes of it.
 
 - A partial whose upload failed for good: this process knows it, and deletes it at the next contact with the server.
-- A partial of a large upload whose connection broke: this process keeps it, and a digest of what was sent. The next
-  upload of the same content goes on behind it; any other deletes it.
-- The same, when the process died: the next one has it from the diary (:mod:`.deeds`), with the source's stamp.
+- A partial of a large upload whose connection broke: this process keeps it, and the source's stamp, or a digest of what
+  was sent. The next upload of the same content goes on behind it; any other deletes it. When the process ends, or dies,
+  the next has it from the diary (:mod:`.deeds`).
 - A partial of some other process is known by its name: deleted when a day old, or when it has not grown for
   `STALLED_AFTER` under our eyes, by calls that change its folder.
 - A file set aside (``….previous``) whose successor never came is put back if, seen in a listing, its name is still
   missing after `PATIENCE`.
 
 "The same content" is proved, not guessed, so that no mix of two versions is ever published: the source is read again
-up to where it was sent and its digest compared; after a death, the source is the same file, unchanged to the
-nanosecond, and the end of the partial is fetched and compared with it.
+up to where it was sent and its digest compared; or it is the same file, unchanged to the nanosecond, and the end of the
+partial, fetched, agrees with it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Interrupted:
     size: int
     sent: int
     digest: bytes | None
-    """None: another process sent it, or nobody read it again; the ``stamp`` has to do."""
+    """None where there is a ``stamp``, which tells it, too, and costs no reading."""
     stamp: str = ""
 
     async def is_of(self, source: Source) -> bool:
@@ -93,6 +93,10 @@ class Leftovers:
     def failed(self, partial: str) -> None:
         """A partial of ours that could not be deleted yet."""
         self._failed.add(partial)
+
+    def not_failed(self, partial: str) -> None:
+        """It is used after all."""
+        self._failed.discard(partial)
 
     def interrupted(self, path: str, upload: Interrupted) -> None:
         """An upload that may go on."""

@@ -219,6 +219,7 @@ class FtpRemote(Remote):
 
     async def rmdir(self, path: str) -> None:
         self._changeable(path)
+        self._leftovers.give_up(path)
         async with self._session(path) as session:
             await self._leftovers.tidy(session, path)
             async with self._diary.told(session.connection, Deed(REMOVE, path)):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ...errors import NotFound
-from ..partials import partial_name
+from ..partials import ABANDONED_AFTER, partial_name
 from ..paths import basename, join, parent
 from .deeds import MOVE, UPLOAD, Deed, Diary
 from .leftovers import WORTH_RESUMING, Interrupted, Leftovers
@@ -41,7 +41,7 @@ def take_over(diary: Diary, leftovers: Leftovers) -> None:
     for deed in diary.inherit():
         if deed.kind != UPLOAD or deed.naming:
             diary.not_heard(deed)
-        elif deed.stamp and deed.size >= WORTH_RESUMING:
+        elif deed.stamp and deed.size >= WORTH_RESUMING and time.time() - deed.began < ABANDONED_AFTER:
             leftovers.interrupted(deed.path, Interrupted(deed.other, deed.size, deed.size, None, deed.stamp))
         else:
             leftovers.failed(deed.other)

@@ -75,10 +75,9 @@ async def store(
 ) -> Entry:
     """Upload, verify, publish; answers what is stored now. What a failure leaves is told to ``leftovers``, or, where
     its end is not known, stays in the ``diary``. Raises `AnswerLost`."""
-    begun = leftovers.take(path)
     if source.size >= EARLY_CHECK:
         await check(session, path, expect)
-    partial, start = await _beginning(session, path, source, begun, leftovers)
+    partial, start = await _beginning(session, path, source, leftovers)
     progress = Progress(partial, start)
     diary.forget_partial(partial)
     deed = diary.note(Deed(UPLOAD, path, partial, source.size, stamp_of(source)))
@@ -115,31 +114,31 @@ async def store(
 async def _keep(session: Session, path: str, source: Source, progress: Progress, leftovers: Leftovers) -> None:
     """Remember an upload that broke off, if it is worth going on with; else clean up after it."""
     known: bytes | None = None
+    stamp = stamp_of(source)
     try:
-        if progress.sent >= WORTH_RESUMING:
+        if progress.sent >= WORTH_RESUMING and not stamp:
             known = await trio.to_thread.run_sync(digest, unmetered(source), progress.sent)
     finally:
-        if known is None:
+        if known is None and not (stamp and progress.sent >= WORTH_RESUMING):
             if not await _clean(session, progress.partial, leftovers.diary):
                 leftovers.failed(progress.partial)
         else:
             log.info("%r: the upload broke off after %d of %d bytes and may go on", path, progress.sent, source.size)
-            leftovers.interrupted(
-                path, Interrupted(progress.partial, source.size, progress.sent, known, stamp_of(source))
-            )
+            begun = Interrupted(progress.partial, source.size, progress.sent, known, stamp)
+            leftovers.interrupted(path, begun)
 
 
-async def _beginning(
-    session: Session, path: str, source: Source, begun: Interrupted | None, leftovers: Leftovers
-) -> tuple[str, int]:
+async def _beginning(session: Session, path: str, source: Source, leftovers: Leftovers) -> tuple[str, int]:
     """The partial to send to, and from which byte on: behind what is there of an earlier try, if that was of the same
     content."""
+    begun = leftovers.take(path)
     if begun is not None:
+        leftovers.failed(begun.partial)  # unless it is gone on with
         if await begun.is_of(source):
             there = await session.find(begun.partial)
             if there is not None and 0 < there.size <= begun.sent and await _agrees(session, begun, there.size, source):
+                leftovers.not_failed(begun.partial)
                 return begun.partial, there.size
-        leftovers.failed(begun.partial)
         await leftovers.tidy(session)
     return join(parent(path), partial_name(basename(path), hidden=session.server.dot_names)), 0
 
