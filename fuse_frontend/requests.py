@@ -24,6 +24,9 @@ from .trace import said, said_at_once
 
 Reply = tuple[bytes, ...]
 NOTHING: Reply = ()
+MOMENT = 1_000_000
+"""Nanoseconds that the kernel may believe what it is told of a file that it just made and that is lent: it checks who
+may open it at once, and asks if it has nothing to go by. What it writes itself makes it ask all the same."""
 _DOTS = (b".", b"..")
 _DIRECTORY = k.DIRENT_KINDS[Kind.DIRECTORY]
 _NO_ENTRY = bytes(k.ENTRY.size + k.ATTRIBUTES.size)
@@ -130,11 +133,13 @@ class Requests:
             a.mode, a.nlink, a.uid, a.gid, 0, k.PAGE, 0,
         )  # fmt: skip
 
-    def _told(self, node: Node, name: str) -> bytes:
+    def _told(self, node: Node, name: str, moment: int = 0) -> bytes:
+        """``moment``: nanoseconds that attributes are believed at least."""
         lasting, steady = self._ops.lasting(name, node), self._steady(node)
         entry = k.ENTRY.pack(
-            node.inode, 0, self._seconds * lasting, self._seconds * steady, self._nanos * lasting, self._nanos * steady
-        ) + self._attributes(node)
+            node.inode, 0, self._seconds * lasting, self._seconds * steady, self._nanos * lasting,
+            self._nanos if steady else moment,
+        ) + self._attributes(node)  # fmt: skip
         self._ops.told(node)
         return entry
 
@@ -402,7 +407,8 @@ class Requests:
         name = k.names(body[k.CREATE_IN.size :])[0]
         opened, node = await self._ops.create(inode, name, flags, mode, self.caller)
         lent = await self._lend(opened, node.inode, flags)
-        return (self._told(node, name), self._opened(opened, node.inode, lent=lent))
+        moment = MOMENT if self._settings.timeout else 0
+        return (self._told(node, name, moment), self._opened(opened, node.inode, lent=lent))
 
     async def _read(self, inode: int, body: memoryview) -> Reply:
         number, offset, size = k.READ_IN.unpack_from(body)

@@ -74,6 +74,8 @@ class Contents:
         self._nodes: dict[int, Node] = {}
         self._lent = 0
         """Borrowers who write, of all items."""
+        self._keeping = False
+        """Whether somebody looks after the disk's room for them; for a second more than they are there."""
 
     # the item of a node
 
@@ -197,7 +199,8 @@ class Contents:
         if item.row.path is not None:
             self.writeback.opened(item)
         self._lent += 1
-        if self._lent == 1:
+        if not self._keeping:
+            self._keeping = True
             self.nursery.start_soon(self._keep_room)
         return True
 
@@ -220,13 +223,16 @@ class Contents:
 
     async def _keep_room(self) -> None:
         """A borrower who finds the disk full is told so by the disk itself: clean files go before that."""
-        while self._lent:
-            if not self.evictor.roomy():
-                try:
-                    self.evictor.rescue()
-                except OSError as problem:
-                    log.warning("the cache cannot make room now: %s", problem)
-            await trio.sleep(1)
+        try:
+            while self._lent:
+                if not self.evictor.roomy():
+                    try:
+                        self.evictor.rescue()
+                    except OSError as problem:
+                        log.warning("the cache cannot make room now: %s", problem)
+                await trio.sleep(1)
+        finally:
+            self._keeping = False
 
     async def preserve(self, item: Item) -> None:
         """Its name is about to go while it is open: fetch what is not here, so that it stays readable."""

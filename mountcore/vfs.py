@@ -328,23 +328,32 @@ class Vfs:
         """Open a file, making it if there is none; Exists if there is one and ``exclusive``."""
         path = new_path(parent, name)
         self._contents.writable(path)
-        async with self._contents.names.hold((parent, name)):
-            path = new_path(parent, name)
-            found = await self.tree.find(parent, name)
+        if self._contents.names.free(parent, name) and self.tree.fresh(parent):
+            found = self.tree.known(parent, name)
             if found is None:
-                self.remote.check_name(path)
-                direct = not self._cache_wanted(flags | OpenFlags.WRITE)
-                item = self.store.new(None if direct else path, base=None, dirty=True)
-                node = self.tree.add(parent, name, Kind.FILE)
-                self._contents.attach(node, item)
-                self.changes.entry(parent, name, node)
-                if direct:
-                    return DirectWriter(self, node, item)
-                self.writeback.opened(item)
-                return CachedHandle(self, node, item, flags | OpenFlags.WRITE)
+                return self._make(parent, name, path, flags)
+        else:
+            async with self._contents.names.hold((parent, name)):
+                path = new_path(parent, name)
+                found = await self.tree.find(parent, name)
+                if found is None:
+                    return self._make(parent, name, path, flags)
         if exclusive:
             raise Exists(path)
         return await self.open(found, flags)
+
+    def _make(self, parent: Node, name: str, path: str, flags: OpenFlags) -> Handle:
+        """A new file, open. Not a checkpoint: nobody else can take the name meanwhile."""
+        self.remote.check_name(path)
+        direct = not self._cache_wanted(flags | OpenFlags.WRITE)
+        item = self.store.new(None if direct else path, base=None, dirty=True)
+        node = self.tree.add(parent, name, Kind.FILE)
+        self._contents.attach(node, item)
+        self.changes.entry(parent, name, node)
+        if direct:
+            return DirectWriter(self, node, item)
+        self.writeback.opened(item)
+        return CachedHandle(self, node, item, flags | OpenFlags.WRITE)
 
     async def truncate(self, node: Node, size: int) -> None:
         """Set the length of a file that need not be open."""

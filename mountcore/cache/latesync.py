@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 MANY = 32
 """Files that are synced by syncing the whole disk of the cache."""
+TURN = 16
+"""Files of which the index is told at a time."""
 EVERY = 5.0
 """Seconds between looks; what has not changed between two of them is synced."""
 
@@ -76,9 +78,11 @@ class LateSync:
         except OSError as problem:
             log.warning("%d files could not be synced to the cache's disk: %s", len(items), problem)
             return False
-        for item, generation, size in before:
+        for count, (item, generation, size) in enumerate(before):
             if item.dirty and item.generation == generation and not item.lent and item.row.path is not None:
                 self._store.promise(item, 2, size)
+            if count % TURN == TURN - 1:  # each is a write of the index: programs have their turn in between
+                await trio.lowlevel.checkpoint()
         return True
 
     async def _sync(self, item: Item) -> bool:

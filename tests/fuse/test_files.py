@@ -8,9 +8,13 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
+
+from mountcore.settings import CacheSettings, VfsSettings
 
 from .mounting import Mount, in_a_process
 
@@ -263,3 +267,36 @@ def test_a_cache_on_a_file_system_without_sparse_files_is_refused(mount: Mount) 
     said = in_a_process(script, mount.path / "cache")
     assert "cannot hold sparse files" in said
     assert "--cache-dir" in said
+
+
+def test_files_that_are_made_one_after_the_other_leave_no_tasks_behind(
+    mount_here: Callable[..., Mount], tmp_path: Path
+) -> None:
+    """Each that was lent to the kernel left one for a second: of thousands, they took the time of those that follow."""
+
+    async def tasks() -> int:
+        return trio.lowlevel.current_statistics().tasks_living
+
+    mount = mount_here(VfsSettings(cache=CacheSettings(directory=tmp_path / "cache", write_back=60)))
+    (mount.path / "first").write_text("x")
+    before = mount.run(tasks)
+    for number in range(600):
+        (mount.path / f"{number}").write_text("x")
+    assert mount.run(tasks) < before + 300  # pyfuse3 itself comes to have 256
+    assert len(os.listdir(mount.path)) == 601
+
+
+def test_a_hundred_thousand_files_in_one_directory(mount_here: Callable[..., Mount], store: Path) -> None:
+    """Listed, looked up and, some of them, made: a name costs the same, however many there are beside it."""
+    place = store / "many"
+    place.mkdir()
+    for number in range(100_000):
+        os.close(os.open(place / f"{number:06}", os.O_CREAT | os.O_WRONLY))
+    mount = mount_here()
+    names = os.listdir(mount.path / "many")
+    assert len(names) == 100_000
+    assert len(set(names)) == 100_000
+    assert (mount.path / "many" / "099999").stat().st_size == 0
+    for number in range(100_000, 100_500):
+        (mount.path / "many" / f"{number:06}").write_text("x")
+    assert len(os.listdir(mount.path / "many")) == 100_500
