@@ -23,10 +23,10 @@ import trio
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mountcore.cache.evict import Evictor
-from mountcore.cache.index import ItemId
-from mountcore.cache.index import _named as name_sum
-from mountcore.cache.index import _sum as row_sum
 from mountcore.cache.opening import open_store
+from mountcore.cache.rows import ItemId
+from mountcore.cache.rows import checksum as row_sum
+from mountcore.cache.rows import name_checksum as name_sum
 from mountcore.remotes.memory import Memory
 from mountcore.remotes.protocol import ANYTHING, Version
 from mountcore.service import open_core

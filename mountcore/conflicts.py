@@ -45,8 +45,7 @@ class Conflicts:
             return
         path = self._beside(item.path, "interrupted")
         log.warning("%s was not finished when the last run ended; what there is of it is kept as %s", item.path, path)
-        item.row.base = item.row.attempt = None
-        self._store.publish(item, path)
+        self._publish_anew(item, path)
 
     async def resolve(self, item: Item) -> None:
         """The file changed both here and at the remote; ``--on-conflict`` says what becomes of that."""
@@ -60,7 +59,6 @@ class Conflicts:
                 self._store.save(item)
                 log.warning("%s: what was written here replaces the other version", path)
             case OnConflict.REMOTE:
-                item.row.dirty = False
                 renewed = self._contents.renew(item, theirs.version)
                 log.warning("%s: what was written here is dropped for the remote's version", path)
                 if node is not None:
@@ -77,8 +75,7 @@ class Conflicts:
         path = item.path
         other_path = self._beside(path, f"conflict {socket.gethostname()}")
         log.warning("%s: both versions are kept; what was written here is %s", path, other_path)
-        item.row.base = item.row.attempt = None
-        self._store.publish(item, other_path)
+        self._publish_anew(item, other_path)
         if node is None or node.parent is None:
             return
         parent, name = node.parent, node.name
@@ -88,6 +85,16 @@ class Conflicts:
         other.version, other.size, other.mtime_ns = theirs.version, theirs.size, theirs.mtime_ns or time.time_ns()
         self._changes.entry(parent, name, other)
         self._changes.entry(parent, node.name, node)
+
+    def _publish_anew(self, item: Item, path: str) -> None:
+        """Give it a name that the remote does not have."""
+        before = item.row.base, item.row.attempt
+        item.row.base = item.row.attempt = None
+        try:
+            self._store.publish(item, path)
+        except OSError:
+            item.row.base, item.row.attempt = before
+            raise
 
     def _beside(self, path: str, why: str) -> str:
         """A name beside a file that nothing else in the cache has."""

@@ -285,14 +285,14 @@ class Contents:
         return renewed
 
     def renew(self, item: Item, version: Version | None) -> Item | None:
-        """A clean item is about another version now. None where foreign threads send bytes of the old one:
-        that item loses its name and ends with them, and what it does not hold is Stale."""
+        """An item is about another version now, and clean. None where foreign threads send bytes of the old one, or
+        its file is spoilt: that item loses its name and ends with them, and what it does not hold is Stale."""
         self.fetcher.stop(item)
-        if item.leases or item.lent:
-            self.store.unlink(item)
-            return None
-        self.store.rebase(item, version)
-        return item
+        if not (item.leases or item.lent) and self.store.rebase(item, version):
+            return item
+        self.store.unlink(item)
+        item.row.dirty = False
+        return None
 
     def _stored(self, item: Item, entry: Entry) -> None:
         """An upload ended well."""

@@ -343,20 +343,29 @@ class CachedHandle:
         item = self._item
         item.handles -= 1
         item.leases -= self._leased
-        if self._past is not None:
-            await self._past.close()
-        if self._changes:
-            item.writers -= 1
-            if self._lent:
-                self._vfs.take_back(item)
+        try:
+            if self._past is not None:
+                await self._past.close()
+            if self._changes:
+                self._written()
+        finally:
+            self._vfs.store.release(item)
+            self._vfs.released(self.node)
+
+    def _written(self) -> None:
+        """A writer is gone, and the last one of a changed file has it uploaded, whatever the index can be told."""
+        item = self._item
+        item.writers -= 1
+        if self._lent:
+            self._vfs.take_back(item)
+        try:
             if item.untouched and not item.writers and not self._vfs.writeback.busy(item):
                 self._vfs.unmark(self.node, item)
             elif item.dirty and item.row.path is not None:
                 self._vfs.store.promise(item, 1)
-                if not item.writers:
-                    self._vfs.writeback.schedule(item)
-        self._vfs.store.release(item)
-        self._vfs.released(self.node)
+        finally:
+            if item.dirty and item.row.path is not None and not item.writers:
+                self._vfs.writeback.schedule(item)
 
     def _check(self, allowed: bool) -> None:
         if self._closed or not allowed:

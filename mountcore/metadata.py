@@ -79,9 +79,10 @@ class Metadata:
         if item.lent:
             self._store.look(item)
             item.mark(TOUCHED)  # what was written until now sets the time no more
-        item.row.mtime_ns = mtime_ns
-        self._store.save(item)
-        self._contents.upload_later(item)
+        try:
+            self._store.set_mtime(item, mtime_ns)
+        finally:
+            self._contents.upload_later(item)
         self._changes.node(ChangeKind.ATTRIBUTES, node)
 
     async def set_mtime(self, node: Node, mtime_ns: int) -> None:

@@ -12,8 +12,8 @@ import logging
 from typing import final
 
 from .cache import verify
-from .cache.index import Move
 from .cache.item import Item
+from .cache.rows import Move
 from .cache.writeback import Snapshot
 from .contents import Contents
 from .errors import (
@@ -93,17 +93,43 @@ class Namespace:
                 self._unmoved(node, path)
                 if item is not None:
                     await self._contents.preserve(item)
-                if self._contents.stored_at_remote(node, item):
+                stored = self._contents.stored_at_remote(node, item)
+                if stored:
                     async with self._contents.uncertain(parent):
-                        with contextlib.suppress(NotFound):
-                            await self._remote.remove(path)
+                        await self._remove_at_remote(path, item)
+                item = item or node.item  # perhaps opened meanwhile
+                if item is not None:
+                    self._store.unlink(item, gone=path if stored else None, owed=stored)
+                    self._contents.lose(item)
                 self._tree.remove(node)
                 self._store.pins.gone(path)
-                item = item or node.item
-                if item is not None:
-                    self._contents.lose(item)
-                    self._store.unlink(item)
         self._changes.entry(parent, name, None, gone=node)
+
+    async def _remove_at_remote(self, path: str, item: Item | None) -> None:
+        """Where its answer is lost, look what became of it. Of a changed file the journal knows, until its end is
+        written together with the item's."""
+        changed = item is not None and item.dirty
+        if changed:
+            self._store.index.begin_move(Move(path, "", item=item.id if item is not None else None))
+        try:
+            await self._remote.remove(path)
+        except NotFound:
+            pass
+        except BaseException as problem:
+            if isinstance(problem, StorageError) and problem.retriable and await self._gone(path):
+                return
+            if changed:
+                self._store.index.end_move(path)
+            raise
+
+    async def _gone(self, path: str) -> bool:
+        try:
+            await self._remote.stat(path)
+        except NotFound:
+            return True
+        except StorageError:
+            pass
+        return False
 
     async def rmdir(self, parent: Node, name: str) -> None:
         """Remove an empty directory."""
@@ -192,17 +218,14 @@ class Namespace:
                 item.row.base, item.row.attempt = _replaced(target, loser)
             try:
                 if item is not None and item.row.path is not None:
-                    self._store.publish(item, new, moved=old if moved and changed else None)
-                else:
-                    if loser is not None:
-                        self._store.unlink(loser)
-                    if moved and changed:
-                        self._store.index.end_move(old)
-            except OSError:  # the cache's disk: what the remote did already is found there
+                    self._store.publish(item, new, moved=old if moved and changed else None, owed=moved)
+                elif loser is not None:
+                    self._store.unlink(loser, gone=old if moved and changed else None, owed=moved)
+                elif moved and changed:
+                    self._store.index.end_move(old)
+            except OSError:  # the cache's disk
                 if item is not None and origin is not None:
                     item.row.base, item.row.attempt = origin
-                for directory in {parent, node.parent or parent} if moved else ():
-                    self._tree.expire(directory)
                 raise
             if not moved:
                 node.version = target.version if target is not None else None
@@ -251,11 +274,14 @@ class Namespace:
                 raise
 
     async def recover(self) -> None:
-        """Before `start`: the last run ended while the remote renamed something. Changed files follow the name, and
-        those that were replaced are gone, as they were to be. What was written since, by a run that had no remote to
-        ask, stays as it is."""
+        """Before `start`: the last run ended while the remote renamed or removed something. Changed files follow the
+        name, and those that were replaced or removed are gone, as they were to be. What was written since, by a run
+        that had no remote to ask, stays as it is."""
         for move in self._store.index.moves():
             old, new = move.old, move.new
+            if not new:
+                await self._recover_removal(move)
+                continue
             item, loser, dirty = self._store.peek(old), self._store.peek(new), self._store.dirty_items()
             later = loser is not None and loser.id != move.replaced
             later = later or any(found.path.startswith(new + "/") for found in dirty)
@@ -271,6 +297,14 @@ class Namespace:
                 elif loser is not None:
                     self._store.unlink(loser)
             self._store.index.end_move(old)
+
+    async def _recover_removal(self, move: Move) -> None:
+        item = self._store.peek(move.old)
+        if item is not None and item.id == move.item and await self._gone(move.old):
+            log.info("%s was being removed when the last run ended, and it was", move.old)
+            self._store.unlink(item, gone=move.old)
+        else:
+            self._store.index.end_move(move.old)
 
     async def _renamed(self, move: Move) -> bool:
         try:

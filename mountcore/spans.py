@@ -25,14 +25,28 @@ class Span(NamedTuple):
 
 
 @final
+class Ledger:
+    """How many bytes the sets that are entered in it hold together, and whatever else is counted in."""
+
+    __slots__ = ("total",)
+
+    def __init__(self) -> None:
+        self.total = 0
+
+
+_NOBODYS = Ledger()
+
+
+@final
 class SpanSet:
     """A set of bytes, kept as sorted disjoint spans."""
 
-    __slots__ = ("_edges", "_total")
+    __slots__ = ("_edges", "_ledger", "_total")
 
     def __init__(self, spans: Iterable[Span] = ()) -> None:
         self._edges: list[int] = []
         self._total = 0
+        self._ledger = _NOBODYS
         for span in spans:
             self.add(span)
 
@@ -55,6 +69,14 @@ class SpanSet:
     def total(self) -> int:
         """Bytes in the set."""
         return self._total
+
+    def enter(self, ledger: Ledger) -> None:
+        """From here on every change of this set is counted there; what it holds now is there already."""
+        self._ledger = ledger
+
+    def leave(self) -> None:
+        """Changes are counted no more."""
+        self._ledger = _NOBODYS
 
     def count(self) -> int:
         """Number of disjoint spans."""
@@ -106,6 +128,7 @@ class SpanSet:
                 return 0
             edges[-1] = stop
             self._total += new
+            self._ledger.total += new
             return new
         i = bisect_left(edges, start)
         j = bisect_right(edges, stop)
@@ -142,9 +165,15 @@ class SpanSet:
 
     def clear(self) -> int:
         """Drop everything; answers how many bytes are gone."""
-        gone, self._total = self._total, 0
+        gone = self._total
         self._edges.clear()
+        self._recount()
         return gone
+
+    def become(self, other: SpanSet) -> None:
+        """Hold exactly what another set holds."""
+        self._edges[:] = other._edges
+        self._recount()
 
     def copy(self) -> SpanSet:
         """An independent copy."""
@@ -175,4 +204,5 @@ class SpanSet:
     def _recount(self) -> int:
         edges = self._edges
         before, self._total = self._total, sum(edges[1::2]) - sum(edges[::2])
+        self._ledger.total += self._total - before
         return self._total - before

@@ -331,7 +331,7 @@ class Tree:
         if directory.children is None:
             lifetime = self._settings.cache_time
             lifetime = float("inf") if lifetime is None else lifetime
-            if await self._warm(directory, path, max(time.time() - lifetime, self._store.listings_since(path))):
+            if await self._warm(directory, path, max(time.time() - lifetime, self._store.retired.since(path))):
                 return
         entries: dict[str, Entry] = {}
         try:

@@ -393,6 +393,7 @@ class Vfs:
 
     async def sync_names(self) -> None:
         """Names that were made, changed or taken here, of files that wait for upload, survive power loss."""
+        self.store.index.pay()
         await trio.to_thread.run_sync(self.store.index.sync)
 
     async def drain(self, attempts: int = 3, *, as_now: bool = False) -> tuple[Upload, ...]:
@@ -459,10 +460,9 @@ class Vfs:
         if node.version is None and node.parent is not None:
             await self.unlink(node.parent, node.name)
             return
-        self.fetcher.stop(item)
+        renewed = self._contents.renew(item, node.version)
         self.writeback.discard(item)
-        item.row.dirty = False
-        if self._contents.renew(item, node.version) is None:
+        if renewed is None:
             self._contents.detach(node)
             self.tree.believe(node)
         self.released(node)

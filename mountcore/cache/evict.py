@@ -16,7 +16,7 @@ import trio
 from ..quantity import format_size
 from ..settings import CacheSettings
 from ..spans import Span
-from .index import ItemId
+from .rows import ItemId
 from .store import Store
 
 log = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from typing import NewType, final
 
 from ..errors import Corrupt
 from ..spans import Span, SpanSet
-from .index import ItemId, Row
+from .rows import ItemId, Row
 
 Data = bytes | bytearray | memoryview
 Generation = NewType("Generation", int)
@@ -45,7 +45,7 @@ TOUCHED = 2_000_000_000
 class Item:
     """A cached file. ``row`` is what the index is to know; `Store.save` writes it there."""
 
-    __slots__ = ("_file", "claimed", "fd", "generation", "grown", "handles", "leases", "lent", "marked", "opens",
+    __slots__ = ("_file", "claimed", "fd", "generation", "handles", "leases", "lent", "marked", "opens",
                  "promised", "row", "saved", "seen", "streams", "writers")  # fmt: skip
 
     def __init__(self, row: Row, file: str) -> None:
@@ -71,8 +71,6 @@ class Item:
         """The file's modification time when it was last looked at, while lent."""
         self.marked: Generation | None = None
         """Dirty for no other reason than being lent since this generation."""
-        self.grown = 0
-        """Bytes that `look` found to be held, and the store has not counted yet."""
         self.streams: list[object] = []
         """Downloads into this item; owned by the fetcher, looked at by readers to see whether there are any."""
 
@@ -104,6 +102,11 @@ class Item:
         return self.row.dirty
 
     @property
+    def ahead(self) -> int:
+        """Bytes that are here and that the index does not know of; negative where it knows of more."""
+        return self.row.spans.total - self.saved
+
+    @property
     def complete(self) -> bool:
         """Whether every byte is here."""
         return self.row.spans.covers(0, self.row.size)
@@ -127,12 +130,10 @@ class Item:
         facts, row = os.fstat(self.fd), self.row
         if facts.st_mtime_ns == self.seen and facts.st_size == row.size:
             return
-        before = row.spans.total
         self.seen = facts.st_mtime_ns
         row.size, row.mtime_ns = facts.st_size, facts.st_mtime_ns if facts.st_mtime_ns > TOUCHED else time.time_ns()
         row.spans.clip(row.size)
         row.spans.add(Span(0, row.size))
-        self.grown += row.spans.total - before
         self.generation = Generation(self.generation + 1)
 
     # use

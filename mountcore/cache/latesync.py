@@ -14,8 +14,8 @@ from typing import final
 
 import trio
 
-from .index import ItemId
 from .item import Generation, Item
+from .rows import ItemId
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ class LateSync:
             await self._bury()
 
     async def _bury(self) -> None:
+        self._store.index.pay()
         doomed, self._store.doomed_many = tuple(self._store.doomed), trio.Event()
         await trio.to_thread.run_sync(self._store.index.sync)
         self._store.bury(doomed)

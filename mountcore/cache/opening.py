@@ -21,7 +21,8 @@ from pathlib import Path
 import trio
 
 from ..errors import Refused, StorageError
-from .index import Index, ItemId, is_damage
+from .index import Index, is_damage
+from .rows import ItemId
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ def _recover(store: Store, left: str) -> None:
     store.unclean_stop = before is not None
     store.power_lost = before is not None and before != now
     index.set_fact("running", now)
-    if store.unclean_stop or store.retired_directories > RETIRED_MOST:
+    if store.unclean_stop or len(store.retired) > RETIRED_MOST:
         store.retire_listings("")
     staged = {stage for stage, _, _, _ in index.overlays()}
     nameless, lost = index.nameless()
@@ -203,7 +204,7 @@ def _recover(store: Store, left: str) -> None:
     _finish_overlays(store)
     counted = index.fact("held") or ""
     sound = counted.isdigit() and not (store.unclean_stop or nameless or lost or unreadable or staged)
-    store.held = int(counted) if sound else index.held()
+    store.recount(int(counted) if sound else None)
     if counted:
         index.set_fact("held", None)
     store.left_in_trash = index.trash()

@@ -48,9 +48,13 @@ class Pins:
         if not self._paths:
             return
         for path in [p for p in self._paths if p == old or p.startswith(old + "/")]:
-            self.add(new + path[len(old) :])
-            self.remove(path)
+            self._index.pin(new + path[len(old) :], owed=True)
+            self._index.unpin(path, owed=True)
+            self._paths.add(new + path[len(old) :])
+            self._paths.discard(path)
 
     def gone(self, path: str) -> None:
         """A name was deleted."""
-        self.remove(path)
+        if path in self._paths:
+            self._index.unpin(path, owed=True)
+            self._paths.discard(path)

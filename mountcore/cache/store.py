@@ -20,7 +20,7 @@ import os
 import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import final
 
@@ -28,11 +28,13 @@ import trio
 
 from ..errors import NoSpace, StorageError
 from ..remotes.protocol import Version
-from ..spans import Span
-from .index import Index, ItemId, Row, Unreadable
+from ..spans import Ledger, Span
+from .index import Index
 from .item import TOUCHED, UNTOUCHED, Data, Item
 from .lending import sever, tells_of_writes
 from .pins import Pins
+from .retired import Retired
+from .rows import ItemId, Row, Unreadable
 from .unlinking import Unlinker
 
 log = logging.getLogger(__name__)
@@ -78,14 +80,17 @@ class Store:
         """Items that nobody uses and whose file is open."""
         self._unsaved: dict[ItemId, Item] = {}
         """Items of which the index does not know the access time, or what was fetched, yet."""
-        self.held = 0
-        """Bytes held by all items, clean and dirty."""
+        self.ledger = Ledger()
+        """Bytes held by all items, in memory or not, clean and dirty: the spans of those in memory count themselves."""
         self.unclean_stop = False
-        self._forgetful = False
-        """Something that the next start should know could not be written."""
         self.power_lost = False
-        self._retired = index.retired()
+        self.retired = Retired(index)
         self.pins = Pins(index)
+
+    @property
+    def held(self) -> int:
+        """Bytes held by all items, clean and dirty."""
+        return self.ledger.total
 
     # finding and making items
 
@@ -101,11 +106,16 @@ class Store:
                 else:
                     log.warning("the cache's entry of %s is damaged; it is fetched again", path)
                     self.delete([problem.item])
-                self.held = self.index.held()
+                self.recount()
                 return None
             if row is not None:
                 item = self.adopt(row)
         return item
+
+    def recount(self, resting: int | None = None) -> None:
+        """Count what is held anew; ``resting``: what the index says, if that is known."""
+        ahead = sum(item.ahead for item in self._items.values())
+        self.ledger.total = (self.index.held() if resting is None else resting) + ahead
 
     def peek(self, path: str) -> Item | None:
         """Like `get`, but only what is in memory; every dirty item is."""
@@ -142,6 +152,7 @@ class Store:
     def adopt(self, row: Row) -> Item:
         """A row of the index as an item in memory."""
         item = Item(row, self._file(row.id))
+        row.spans.enter(self.ledger)
         self._items[row.id] = item
         if row.path is not None:
             self._by_path[row.path] = item
@@ -194,10 +205,7 @@ class Store:
             if item.fd < 0 and item.id & 0xFF not in self._folders:
                 os.makedirs(os.path.dirname(self._file(item.id)), 0o700, exist_ok=True)
                 self._folders.add(item.id & 0xFF)
-            before = item.spans.total
-            descriptor = item.acquire()
-            self.held += item.spans.total - before
-        return descriptor
+            return item.acquire()
 
     def release(self, item: Item) -> None:
         """One user less; the last one of an item without a name deletes it."""
@@ -223,20 +231,23 @@ class Store:
             except OSError as problem:  # what was fetched is fetched again
                 log.info("the cache index cannot be brought up to date: %s", problem)
             for _ in range(DROPPED):
-                self._drop_from_memory(self._idle.popitem(last=False)[1])
+                self._drop_from_memory(next(iter(self._idle.values())))
 
     def save_resting(self) -> None:
         """Write access times, and what was fetched, of the items that rest in memory; eviction goes by them."""
         resting = list(self._unsaved.values())
+        changed = [item for item in resting if item.ahead]
+        self.index.save(*[item.row for item in changed], used=[item.row for item in resting if not item.ahead])
         self._unsaved.clear()
-        changed = [item for item in resting if item.saved != item.spans.total]
-        self.index.save(*[item.row for item in changed], used=[i.row for i in resting if i.saved == i.spans.total])
         for item in changed:
             item.saved = item.spans.total
 
     def _drop_from_memory(self, item: Item) -> None:
-        self._idle_files.pop(item.id, None)
-        self._unsaved.pop(item.id, None)
+        """The index knows it, and all that it knows counts on: what it was not told is forgotten."""
+        self.ledger.total -= item.ahead
+        item.spans.leave()
+        for resting in (self._idle, self._idle_files, self._unsaved):
+            resting.pop(item.id, None)
         item.close_file()
         self._items.pop(item.id, None)
         if self._by_path.get(item.path) is item:
@@ -263,13 +274,12 @@ class Store:
         """Find out what borrowers wrote, if there are any."""
         if item.lent:
             item.look()
-            self.held += item.grown
-            item.grown = 0
 
     def unmark(self, item: Item) -> None:
         """It was dirty because it was lent, and nobody wrote: clean again."""
-        item.row.dirty, item.row.promise, item.marked = False, 0, None
-        self.save(item)
+        with self._changing(item) as row:
+            row.dirty, row.promise = False, 0
+        item.marked = None
 
     def left_untouched(self, item: Item) -> bool:
         """Whether a former process that was killed had lent the file and nobody wrote into it."""
@@ -307,77 +317,102 @@ class Store:
         self.index.save(item.row)
         item.saved = item.row.spans.total
 
+    @contextlib.contextmanager
+    def _changing(self, item: Item) -> Iterator[Row]:
+        """Change what is claimed of an item, and `save` it; where the index refuses, nothing has changed."""
+        before = item.row.claim()
+        try:
+            yield item.row
+            self.save(item)
+        except OSError:
+            item.row.restore(before)
+            raise
+
     def mark_dirty(self, item: Item) -> None:
         """Before the first local byte: the index says that there is something to upload."""
         if not item.dirty:
+            with self._changing(item) as row:
+                row.dirty, row.promise, row.synced = True, 0, 0
             self._idle.pop(item.id, None)
-            item.marked = None
-            item.row.dirty = True
             self._marked[item.id] = item
-            item.row.promise = item.row.synced = 0
-            try:
-                self.save(item)
-            except OSError:
-                item.row.dirty = False
-                raise
+            item.marked = None
 
     def promise(self, item: Item, level: int, synced: int = 0) -> None:
         """What has been written so far survives ``kill -9`` from here on (level 1), or its first ``synced`` bytes
         are on the disk itself (2)."""
         if item.dirty and (item.promised != item.generation or item.row.promise < level or synced > item.row.synced):
-            item.row.promise = max(level, item.row.promise)
-            item.row.synced = max(synced, item.row.synced)
+            with self._changing(item) as row:
+                row.promise, row.synced = max(level, row.promise), max(synced, row.synced)
             item.claimed |= item.row.promise == 2
-            self.save(item)
             item.promised = item.generation
+
+    def set_mtime(self, item: Item, mtime_ns: int) -> None:
+        """A dirty item is to be stored with this time."""
+        with self._changing(item) as row:
+            row.mtime_ns = mtime_ns
+
+    def attempt(self, item: Item, version: Version) -> None:
+        """The remote is about to be sent this: should that not be heard to end, it may be what is found there."""
+        with self._changing(item) as row:
+            row.attempt = version
 
     def settle(self, item: Item, stored: Version) -> None:
         """The remote has exactly what is here: clean, unless it is lent and so may change without our being told."""
-        item.row.dirty = item.lent > 0
+        try:
+            with self._changing(item) as row:
+                row.dirty, row.promise, row.synced = item.lent > 0, 0, 0
+                row.base, row.attempt, row.mtime_ns = stored, None, stored.mtime_ns
+                row.tries, row.error = 0, ""
+        except OSError:
+            item.row.base = stored  # which is what the next try replaces
+            raise
         item.marked = item.generation if item.lent else None
-        item.row.promise = item.row.synced = 0
-        item.row.base = stored
-        item.row.attempt = None
-        item.row.mtime_ns = stored.mtime_ns
-        item.row.tries, item.row.error = 0, ""
-        self.save(item)
         if not item.opens:
             self._rest(item)
 
-    def rebase(self, item: Item, base: Version | None) -> None:
-        """A clean item belongs to another remote version now: what was held is of the old one, and goes."""
-        self.held -= item.spans.clear()
-        item.row.base = base
-        item.row.size = base.size if base else 0
-        item.row.mtime_ns = base.mtime_ns if base else None
-        self.save(item)
-        if item.fd >= 0:
-            os.ftruncate(item.fd, 0)
-            os.ftruncate(item.fd, item.size)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                os.truncate(self._file(item.id), 0)
+    def rebase(self, item: Item, base: Version | None) -> bool:
+        """An item belongs to another remote version now: what was held, or changed, goes, and it is clean.
+
+        Answers False where its file could not be emptied: it is of no use any more.
+        """
+        with self._changing(item) as row:
+            row.spans.clear()
+            row.base = base
+            row.size, row.mtime_ns = (base.size, base.mtime_ns) if base else (0, None)
+            row.dirty, row.promise, row.synced = False, 0, 0
+            row.tries, row.error = 0, ""
+        try:
+            if item.fd >= 0:
+                os.ftruncate(item.fd, 0)
+                os.ftruncate(item.fd, item.size)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    os.truncate(self._file(item.id), 0)
+        except OSError as problem:
+            log.warning("the cache file of %s cannot be emptied: %s", item.path, problem)
+            return False
+        return True
 
     def shorten(self, item: Item, size: int) -> None:
         """Claim no more than ``size`` bytes of a dirty item, and none of them as synced; `truncate` follows."""
-        before = item.spans.total
-        item.cut(size)
-        self.held += item.spans.total - before
-        item.row.promise, item.row.synced = min(item.row.promise, 1), 0
-        self.save(item)
+        with self._changing(item) as row:
+            item.cut(size)
+            row.promise, row.synced = min(row.promise, 1), 0
 
     def truncate(self, item: Item, size: int) -> None:
         """Change the length of a dirty item: a shorter claim is saved before the bytes go."""
         self.look(item)
-        before = item.spans.total
-        try:
-            if size < item.size:
+        before = item.row.claim()
+        if size < item.size:
+            with self._changing(item):
                 item.cut(size)
-                self.save(item)
+        try:
             with _disk_errors(item.path):
                 item.resize(size)
-        finally:
-            self.held += item.spans.total - before
+        except OSError:
+            item.row.restore(before)
+            self.index.save(item.row, owed=True)
+            raise
 
     def zero(self, item: Item, offset: int, length: int) -> None:
         """Write zeros into a dirty item, as a hole where the disk can."""
@@ -385,13 +420,11 @@ class Store:
         span = Span(offset, offset + length)
         if span.stop > item.size:
             self.truncate(item, span.stop)
-        before = item.spans.total
         with _disk_errors(item.path):
             if not _punch(item.fd, span):
                 for start in range(span.start, span.stop, len(_ZEROS)):
                     os.pwrite(item.fd, _ZEROS[: span.stop - start], start)
         item.overwritten(span)
-        self.held += item.spans.total - before
 
     def reserve(self, item: Item, offset: int, length: int) -> None:
         """Have the disk keep room for bytes within a dirty item."""
@@ -403,27 +436,21 @@ class Store:
         self.look(item)
         if self.index.starved and not self.index.make_reserve():
             raise NoSpace(item.path, "the disk of the cache is full")
-        spans = item.row.spans
-        before = spans.total
         try:
             return item.write(offset, data)
         except OSError as problem:
             raise _as_ours(problem, item.path) from problem
-        finally:
-            self.held += spans.total - before
 
     def fill(self, item: Item, offset: int, data: bytes, limit: int) -> int:
         """Put fetched bytes into the gaps."""
         if self.index.starved and not self.index.make_reserve():
             raise NoSpace(item.path, "the disk of the cache is full")
         with _disk_errors(item.path):
-            new = item.fill(offset, data, limit)
-        self.held += new
-        return new
+            return item.fill(offset, data, limit)
 
     def staged(self, item: Item, span: Span) -> None:
         """A foreign thread wrote these bytes into the file of an unpublished item."""
-        self.held += item.spans.add(span)
+        item.spans.add(span)
         item.row.size = max(item.row.size, span.stop)
 
     def received(self, item: Item, size: int) -> None:
@@ -437,7 +464,6 @@ class Store:
     def discard_clean(self, item: Item, span: Span) -> int:
         """Give back clean bytes that nobody needs (eviction inside a file); answers how many."""
         gone = item.spans.remove(span)
-        self.held -= gone
         self.save(item)
         if item.fd >= 0 and gone:
             with contextlib.suppress(OSError):  # the claim is given up; the blocks are a matter of room
@@ -451,28 +477,30 @@ class Store:
         self.index.link(item.id, path)
         self._rename_in_memory(item, path)
 
-    def publish(self, item: Item, path: str, *, moved: str | None = None) -> None:
+    def publish(self, item: Item, path: str, *, moved: str | None = None, owed: bool = False) -> None:
         """`link` and `save` as one step of the index: the moment at which a staged file exists.
 
-        ``moved``: of a rename from there, which the remote has done, that is the end.
+        ``moved``: of a rename from there, which the remote has done, that is the end. ``owed``: it is so, whether or
+        not the index can be written now.
         """
         item.row.path, old = path, item.row.path
         try:
-            self.index.publish(item.row, moved=moved)
-        except OSError:
+            self.index.publish(item.row, moved=moved, owed=owed)
+        finally:
             item.row.path = old
-            raise
-        item.row.path = old
         self._rename_in_memory(item, path)
-        item.promised = item.generation
+        item.promised, item.saved = item.generation, item.spans.total
 
-    def unlink(self, item: Item) -> None:
-        """Take the item's name away; it is deleted when its last user is gone."""
+    def unlink(self, item: Item, *, gone: str | None = None, owed: bool = False) -> None:
+        """Take the item's name away; it is deleted when its last user is gone.
+
+        ``gone``: of a removal of that name, which the remote has done, that is the end. ``owed``: as in `publish`.
+        """
         if item.opens:
-            self.index.link(item.id, None)
+            self.index.link(item.id, None, gone=gone, owed=owed)
             self._rename_in_memory(item, None)
         else:
-            self.forget(item)
+            self.forget(item, gone=gone, owed=owed)
             item.row.path = None
 
     def rename_tree(self, old: str, new: str) -> None:
@@ -497,13 +525,12 @@ class Store:
                     self._forget_nameless(loser)
             self._by_path[path] = item
 
-    def forget(self, item: Item) -> None:
+    def forget(self, item: Item, *, gone: str | None = None, owed: bool = False) -> None:
         """Delete an item that nobody uses: the index first, then the file."""
-        self._idle.pop(item.id, None)
-        self.held -= item.spans.total
+        self.index.delete([item.id], gone=gone, owed=owed)
         self._drop_from_memory(item)
-        self.index.delete([item.id])
-        if item.row.promise == 2:
+        self.ledger.total -= item.saved
+        if item.row.promise == 2 or self.index.owes:
             self.doomed[item.id] = item.spans.total
             self._doomed_bytes += item.spans.total
             if self._doomed_bytes > DOOMED_MOST:
@@ -513,10 +540,8 @@ class Store:
         self._note_emptied()
 
     def _forget_nameless(self, item: Item) -> None:
-        try:
-            self.forget(item)
-        except OSError as problem:  # the next start deletes it
-            log.info("a cache file is left for the next start to delete: %s", problem)
+        """Nothing has its name any more, in the index either: whoever is told of an error could do nothing about it."""
+        self.forget(item, owed=True)
 
     def delete(self, items: list[ItemId]) -> None:
         """Delete items that are not in memory. Their room is free when it returns."""
@@ -536,7 +561,10 @@ class Store:
 
     def _note_emptied(self) -> None:
         if len(self._unlinker.gone) >= TRASH_BATCH:
-            self.empty_trash()
+            try:
+                self.empty_trash()
+            except OSError as problem:
+                log.info("what was deleted from the cache is not written down yet: %s", problem)
 
     def bury(self, doomed: Sequence[ItemId]) -> None:
         """The index that forgets these is on the disk: their files go."""
@@ -546,8 +574,9 @@ class Store:
 
     def empty_trash(self) -> None:
         """Forget the ids whose files are gone."""
-        gone, self._unlinker.gone = self._unlinker.gone, []
+        gone = list(self._unlinker.gone)  # the unlinker's thread may add to it meanwhile
         self.index.trash_emptied(gone)
+        del self._unlinker.gone[: len(gone)]
 
     def in_use(self, ident: ItemId) -> Item | None:
         """The item if it is in memory and acquired."""
@@ -561,40 +590,31 @@ class Store:
 
     def evict(self, victims: Iterable[tuple[ItemId, int]]) -> int:
         """Delete clean items nobody uses; answers the bytes given back."""
-        gone, loaded, freed = [], [], 0
+        gone, loaded, resting = [], [], 0
         for ident, held in victims:
             item = self._items.get(ident)
-            if item is not None:
-                if item.opens or item.dirty:
-                    continue
-                held = item.spans.total
+            if item is None:
+                resting += held
+            elif item.opens or item.dirty:
+                continue
+            else:
                 loaded.append(item)
             gone.append(ident)
-            freed += held
+        before = self.held
         if gone:
             self.index.delete(gone)
             for item in loaded:
-                self._idle.pop(item.id, None)
                 self._drop_from_memory(item)
-            self.held -= freed
+                resting += item.saved
+            self.ledger.total -= resting
             self._unlink(gone)
-        return freed
+        return before - self.held
 
     # saved listings
 
     def retire_listings(self, directory: str) -> None:
         """Saved listings of a directory and all below it are of something else, or behind what was changed here."""
-        now = time.time()
-        try:
-            if directory:
-                self._retired[directory] = now
-                self.index.retire(directory, now)
-            else:
-                self._retired = {"": now}
-                self.index.retire_all(now)
-        except OSError as problem:  # nobody may be stopped half-way for this; the next start believes no listing
-            log.warning("the cache index cannot be written: %s", problem)
-            self._forgetful = True
+        self.retired.retire(directory)
 
     def shown_as(self, what: str) -> None:
         """How names are shown in this run; listings saved by one that showed them differently are not believed.
@@ -605,18 +625,6 @@ class Store:
             self.index.set_fact("shown", what or None)
             self.retire_listings("")
 
-    @property
-    def retired_directories(self) -> int:
-        """Directories of which it is remembered that their saved listings are out of date."""
-        return len(self._retired)
-
-    def listings_since(self, directory: str) -> float:
-        """When a listing of the directory must have been saved to be believed."""
-        since, parts = self._retired.get("", 0.0), directory.split("/")
-        for depth in range(1, len(parts) + 1):
-            since = max(since, self._retired.get("/".join(parts[:depth]), 0.0))
-        return since
-
     # the directory
 
     def _file(self, ident: ItemId) -> str:
@@ -624,10 +632,9 @@ class Store:
 
     def abandon(self, item: Item, why: str) -> None:
         """Nobody can use what was written into this item any more; it is kept in ``lost+found``."""
-        self._idle.pop(item.id, None)
-        self.held -= item.spans.total
-        self._drop_from_memory(item)
         self.set_aside(item.id, why)
+        self._drop_from_memory(item)
+        self.ledger.total -= item.saved
         item.row.dirty, item.row.path = False, None
 
     def set_aside(self, ident: ItemId, why: str) -> None:
@@ -637,8 +644,8 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             os.rename(self._file(ident), aside)
             log.warning("a cache file was set aside as %s: %s", aside, why)
-        self.index.delete([ident])
-        self.index.trash_emptied([ident])
+        self.index.delete([ident], owed=True)
+        self.index.trash_emptied([ident], owed=True)
 
     def sync(self, item: Item) -> None:
         """Put the bytes of an acquired item on the disk itself. Blocking; in a worker thread."""
@@ -673,7 +680,7 @@ class Store:
             self.bury(tuple(self.doomed))
             self.empty_trash()
             self.index.set_fact("held", str(self.held))
-            if not self._forgetful:
+            if not self.retired.forgetful:
                 self.index.set_fact("running", None)
             os.ftruncate(self._lock, 0)
         except OSError as problem:

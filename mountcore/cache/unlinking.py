@@ -12,7 +12,7 @@ import threading
 import time
 from typing import final
 
-from .index import ItemId
+from .rows import ItemId
 
 PAUSE = 0.05
 """Seconds in which more to delete may gather: waking a thread for each takes longer than deleting a small file."""

@@ -60,8 +60,8 @@ from ..remotes.protocol import ABSENT, Entry, Expect, Remote, Version, file_stam
 from ..settings import CacheSettings
 from . import verify
 from .fetch import Fetcher
-from .index import ItemId
 from .item import TOUCHED, Generation, Item
+from .rows import ItemId
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -415,8 +415,7 @@ class WriteBack:
         generation = await self._freeze(item)
         expect: Expect = ABSENT if item.row.base is None else item.row.base
         task.snapshot = Snapshot(item)
-        item.row.attempt = Version(task.snapshot.size, item.row.mtime_ns, self._remote.caps.mtime_resolution_ns)
-        self._store.save(item)
+        self._store.attempt(item, Version(task.snapshot.size, item.row.mtime_ns, self._remote.caps.mtime_resolution_ns))
         if item.row.promise == 2:  # it comes back after a loss of power: then this must be known of it, too
             await trio.to_thread.run_sync(self._store.index.sync)
         try:

@@ -336,7 +336,7 @@ async def test_a_start_does_not_look_at_what_is_clean(tmp_path: Path) -> None:
             item = store.new(f"f{number}", base=Version(4096, 1), dirty=False)
             item.row.spans.add(Span(0, 4096))
         store.new("dirty", base=None, dirty=True)
-        store.held = count * 4096
+        store.ledger.total = count * 4096
         store.close()
         taken = 0
 
