@@ -85,6 +85,8 @@ class VfsSnapshot:
     streams_per_file: int = 0
     streams_at_once: int = 0
     """Bounds of the downloads: of one file, and in all."""
+    doubts: int = 0
+    """Renames and removals of which it is not known yet whether the storage did them."""
     users: int = 0
     """Mounts, servers and log-ins that use this storage."""
 

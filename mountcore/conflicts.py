@@ -45,6 +45,7 @@ class Conflicts:
             return
         path = self._beside(item.path, "interrupted")
         log.warning("%s was not finished when the last run ended; what there is of it is kept as %s", item.path, path)
+        item.row.promise = 1  # of that name it is all there is
         self._publish_anew(item, path)
 
     async def resolve(self, item: Item) -> None:

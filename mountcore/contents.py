@@ -20,6 +20,7 @@ from .accounting import Counters
 from .cache.evict import Evictor
 from .cache.fetch import Fetcher
 from .cache.item import Item
+from .cache.rows import Move
 from .cache.store import Store
 from .cache.writeback import WriteBack
 from .changes import Announcer, ChangeKind
@@ -61,6 +62,8 @@ class Contents:
         self.counters = Counters()
         self.changes = Announcer()
         self.names = NameLocks()
+        self.doubts: list[Move] = []
+        """Renames and removals of which it is not known whether the remote did them."""
         self.tree = Tree(remote, store, listings, settings.tree, self._listing_changed, self.attach)
         self.evictor = Evictor(store, settings.cache)
         self.fetcher = Fetcher(

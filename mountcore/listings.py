@@ -104,12 +104,12 @@ class Listings:
                 self._turn.notify()
 
     def load(self, directory: str) -> tuple[float, dict[str, Entry]] | None:
-        """The last listing and its age in seconds; None where there is none that can be read. Blocking."""
+        """The last listing and when it was made, as `time.time`; None where none can be read. Blocking."""
         key = _key(directory)
         with self._turn:
             if key in self._todo:
                 saved = self._todo[key]
-                return None if saved is None else (_age(saved[0]), {entry.name: entry for entry in saved[1]})
+                return None if saved is None else (saved[0], {entry.name: entry for entry in saved[1]})
             if key not in self._known:
                 return None
             answered = self._asked.setdefault(key, threading.Event())
@@ -223,7 +223,7 @@ def _text(saved: _Saved) -> str:
 
 def _read(text: str) -> tuple[float, dict[str, Entry]]:
     saved, rows = json.loads(text)
-    return _age(saved), {row[0]: _entry(*row) for row in rows}
+    return float(saved), {row[0]: _entry(*row) for row in rows}
 
 
 def _entry(
@@ -232,10 +232,6 @@ def _entry(
 ) -> Entry:  # fmt: skip
     owner = None if owner is None else (owner[0], owner[1])
     return Entry(name, Kind(kind), size, mtime_ns, resolution_ns, tag, mode, target, owner, ident)
-
-
-def _age(saved: float) -> float:
-    return max(0.0, time.time() - saved)
 
 
 def _key(directory: str) -> str:

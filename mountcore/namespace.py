@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import final
 
 from .cache import verify
-from .cache.item import Item
+from .cache.item import Generation, Item
 from .cache.rows import Move
 from .cache.writeback import Snapshot
 from .contents import Contents
+from .doubts import Doubts
 from .errors import (
     Busy,
     CrossDevice,
@@ -48,6 +51,7 @@ class Namespace:
         self._writeback = contents.writeback
         self._changes = contents.changes
         self._names = contents.names
+        self._doubts = Doubts(contents)
 
     async def symlink(self, parent: Node, name: str, target: str) -> Node:
         """Make a symbolic link at the remote; Unsupported where it has none."""
@@ -96,7 +100,7 @@ class Namespace:
                 stored = self._contents.stored_at_remote(node, item)
                 if stored:
                     async with self._contents.uncertain(parent):
-                        await self._remove_at_remote(path, item)
+                        await self._remove_at_remote(node, path, item)
                 item = item or node.item  # perhaps opened meanwhile
                 if item is not None:
                     self._store.unlink(item, gone=path if stored else None, owed=stored)
@@ -105,31 +109,42 @@ class Namespace:
                 self._store.pins.gone(path)
         self._changes.entry(parent, name, None, gone=node)
 
-    async def _remove_at_remote(self, path: str, item: Item | None) -> None:
+    async def _remove_at_remote(self, node: Node, path: str, item: Item | None) -> None:
         """Where its answer is lost, look what became of it. Of a changed file the journal knows, until its end is
         written together with the item's."""
         changed = item is not None and item.dirty
+        move = Move(path, "", item=item.id if item is not None else None)
         if changed:
-            self._store.index.begin_move(Move(path, "", item=item.id if item is not None else None))
+            self._store.index.begin_move(move)
         try:
             await self._remote.remove(path)
         except NotFound:
             pass
         except BaseException as problem:
-            if isinstance(problem, StorageError) and problem.retriable and await self._gone(path):
+            lost = isinstance(problem, StorageError) and problem.retriable
+            happened = await self._doubts.happened(move) if lost else False
+            if happened:
                 return
-            if changed:
+            if changed and item is not None and happened is None:
+                self._doubts.keep(move, [item], partial(self._finish_removal, node, path, item, item.generation))
+            elif changed:
                 self._store.index.end_move(path)
             raise
 
-    async def _gone(self, path: str) -> bool:
-        try:
-            await self._remote.stat(path)
-        except NotFound:
-            return True
-        except StorageError:
-            pass
-        return False
+    async def _finish_removal(self, node: Node, path: str, item: Item, generation: Generation) -> None:
+        """It turned out that the remote did remove it."""
+        parent = node.parent
+        if parent is None:
+            return
+        async with self._names.hold((parent, node.name)), self._writeback.paused(item):
+            if node.path() != path or node.item is not item or item.generation != generation:
+                return  # people went on with it
+            await self._contents.preserve(item)
+            self._store.unlink(item, gone=path, owed=True)
+            self._contents.lose(item)
+            self._tree.remove(node)
+            self._store.pins.gone(path)
+        self._changes.entry(parent, node.name, None, gone=node)
 
     async def rmdir(self, parent: Node, name: str) -> None:
         """Remove an empty directory."""
@@ -198,48 +213,82 @@ class Namespace:
             if loser is not None:
                 await self._contents.preserve(loser)
             moved = False
-            changed = any(found is not None and found.dirty for found in (item, loser))
+            changed = [found for found in (item, loser) if found is not None and found.dirty]
             if self._contents.stored_at_remote(node, item):
                 async with self._contents.uncertain(parent, *[p for p in [node.parent] if p]):
                     move = Move(
                         old, new, _may_be(node, item), item.id if item is not None else None,
                         loser.id if loser is not None and loser.dirty else None,
                     )  # fmt: skip
-                    moved = await self._rename_at_remote(move, target, changed=changed)
-            if moved and self._remote.caps.tags:
-                self._apply_moved(node, item, await self._remote.stat(new))
-            item = item or node.item  # perhaps opened meanwhile
-            loser = loser or (target.item if target is not None else None)
-            for each in (item, loser):
-                if each is not None:
-                    self._contents.fetcher.stop(each)
-            origin = (item.row.base, item.row.attempt) if item is not None else None
-            if item is not None and not moved:  # the upload that comes replaces what has the name now
-                item.row.base, item.row.attempt = _replaced(target, loser)
-            try:
-                if item is not None and item.row.path is not None:
-                    self._store.publish(item, new, moved=old if moved and changed else None, owed=moved)
-                elif loser is not None:
-                    self._store.unlink(loser, gone=old if moved and changed else None, owed=moved)
-                elif moved and changed:
-                    self._store.index.end_move(old)
-            except OSError:  # the cache's disk
-                if item is not None and origin is not None:
-                    item.row.base, item.row.attempt = origin
-                raise
-            if not moved:
-                node.version = target.version if target is not None else None
-            if loser is not None:
-                self._writeback.discard(loser)
-            self._tree.move(node, parent, name)
-            self._store.pins.moved(old, new)
+                    finish = partial(self._finish_renaming, move, node, parent, name)
+                    moved = await self._rename_at_remote(move, target, changed, finish)
+            await self._file_renamed(node, target, parent, name, item, loser, moved=moved, journalled=bool(changed))
+
+    async def _file_renamed(
+        self, node: Node, target: Node | None, parent: Node, name: str, item: Item | None, loser: Item | None, *,
+        moved: bool, journalled: bool,
+    ) -> None:  # fmt: skip
+        """The remote has renamed the file, or (``moved`` is false) had nothing of it: here as well."""
+        old, new = node.path(), join(parent.path(), name)
+        if moved and self._remote.caps.tags:
+            self._apply_moved(node, item, await self._remote.stat(new))
+        item = item or node.item  # perhaps opened meanwhile
+        loser = loser or (target.item if target is not None else None)
+        for each in (item, loser):
+            if each is not None:
+                self._contents.fetcher.stop(each)
+        origin = (item.row.base, item.row.attempt) if item is not None else None
+        if item is not None and not moved:  # the upload that comes replaces what has the name now
+            item.row.base, item.row.attempt = _replaced(target, loser)
+        ended = old if moved and journalled else None
+        try:
+            if item is not None and item.row.path is not None:
+                self._store.publish(item, new, moved=ended, owed=moved)
+            elif loser is not None:
+                self._store.unlink(loser, gone=ended, owed=moved)
+            elif ended is not None:
+                self._store.index.end_move(old)
+        except OSError:  # the cache's disk
+            if item is not None and origin is not None:
+                item.row.base, item.row.attempt = origin
+            raise
+        if not moved:
+            node.version = target.version if target is not None else None
+        if loser is not None:
+            self._writeback.discard(loser)
+        self._tree.move(node, parent, name)
+        self._store.pins.moved(old, new)
+
+    async def _finish_renaming(self, move: Move, node: Node, parent: Node, name: str) -> None:
+        """It turned out that the remote did rename the file; unless people went on with it, it is renamed here."""
+        before = node.parent
+        if before is None:
+            return
+        async with self._names.hold((before, node.name), (parent, name)):
+            if node.path() != move.old or not parent.linked or join(parent.path(), name) != move.new:
+                return
+            target = await self._tree.find(parent, name)
+            item = self._contents.cached(node)
+            loser = self._contents.cached(target) if target is not None else None
+            if move.item is not None and (item is None or item.id != move.item):
+                return
+            if loser is not None and loser.dirty and loser.id != move.replaced:
+                return
+            async with self._writeback.paused(item, loser):
+                if loser is not None:
+                    await self._contents.preserve(loser)
+                await self._file_renamed(node, target, parent, name, item, loser, moved=True, journalled=True)
+        self._changes.entry(before, move.old.rpartition("/")[2], None)
+        self._changes.entry(parent, name, node, gone=target)
 
     def _unmoved(self, node: Node, path: str) -> None:
         """After uploads of it were withdrawn: one of them may have ended in a conflict, and with another name."""
         if node.path() != path:
             raise Busy(path, "it was in conflict with the remote's version just now")
 
-    async def _rename_at_remote(self, move: Move, target: Node | None, *, changed: bool) -> bool:
+    async def _rename_at_remote(
+        self, move: Move, target: Node | None, changed: list[Item], finish: Callable[[], Awaitable[None]]
+    ) -> bool:
         """Answers False when the remote turned out not to have it. See `_ask_to_rename`."""
         caps, new = self._remote.caps, move.new
         if caps.rename is RenameScope.NONE:
@@ -252,70 +301,35 @@ class Namespace:
             with contextlib.suppress(NotFound):
                 await self._remote.stat(new)
         try:
-            await self._ask_to_rename(move, changed=changed)
+            await self._ask_to_rename(move, changed, finish)
         except NotFound:
             return False
         return True
 
-    async def _ask_to_rename(self, move: Move, *, changed: bool) -> None:
+    async def _ask_to_rename(self, move: Move, changed: list[Item], finish: Callable[[], Awaitable[None]]) -> None:
         """Rename at the remote. Where its answer is lost, look what became of it: changed files follow the name.
 
-        With ``changed``, of it or of what is replaced, the journal knows until `Index.end_move`, which is the
-        caller's where this returns.
+        With anything ``changed``, of it or of what is replaced, the journal knows until `Index.end_move`, which is the
+        caller's where this returns; and should nobody know yet what became of it, ``finish`` is called if it is known
+        later that it happened.
         """
         if changed:
             self._store.index.begin_move(move)
         try:
             await self._remote.rename(move.old, move.new)
         except StorageError as problem:
-            if not problem.retriable or not await self._renamed(move):
-                if changed:
-                    self._store.index.end_move(move.old)
-                raise
+            happened = await self._doubts.happened(move) if problem.retriable else False
+            if happened:
+                return
+            if changed and happened is None:
+                self._doubts.keep(move, changed, finish)
+            elif changed:
+                self._store.index.end_move(move.old)
+            raise
 
-    async def recover(self) -> None:
-        """Before `start`: the last run ended while the remote renamed or removed something. Changed files follow the
-        name, and those that were replaced or removed are gone, as they were to be. What was written since, by a run
-        that had no remote to ask, stays as it is."""
-        for move in self._store.index.moves():
-            old, new = move.old, move.new
-            if not new:
-                await self._recover_removal(move)
-                continue
-            item, loser, dirty = self._store.peek(old), self._store.peek(new), self._store.dirty_items()
-            later = loser is not None and loser.id != move.replaced
-            later = later or any(found.path.startswith(new + "/") for found in dirty)
-            item = item if item is not None and item.id == move.item and not later else None
-            loser = None if later else loser
-            below = not later and any(found.path.startswith(old + "/") for found in dirty)
-            if (item or loser or below) and await self._renamed(move):
-                log.info("%s was being renamed to %s when the last run ended, and it was", old, new)
-                if item is not None:
-                    self._store.publish(item, new, moved=old)
-                elif below:
-                    self._store.rename_tree(old, new)
-                elif loser is not None:
-                    self._store.unlink(loser)
-            self._store.index.end_move(old)
-
-    async def _recover_removal(self, move: Move) -> None:
-        item = self._store.peek(move.old)
-        if item is not None and item.id == move.item and await self._gone(move.old):
-            log.info("%s was being removed when the last run ended, and it was", move.old)
-            self._store.unlink(item, gone=move.old)
-        else:
-            self._store.index.end_move(move.old)
-
-    async def _renamed(self, move: Move) -> bool:
-        try:
-            found = await self._remote.stat(move.new)
-            await self._remote.stat(move.old)
-        except NotFound as gone:
-            known = move.versions
-            return gone.path == move.old and (not known or any(found.version.matches(wanted) for wanted in known))
-        except StorageError:
-            return False
-        return False
+    async def recover(self, *, reachable: bool) -> None:
+        """Before anything else: the last run ended while the remote renamed or removed something."""
+        await self._doubts.recover(reachable=reachable)
 
     def _apply_moved(self, node: Node, item: Item | None, entry: Entry) -> None:
         node.version = entry.version
@@ -335,11 +349,36 @@ class Namespace:
             for item in self._store.loaded_below(old):
                 self._contents.fetcher.stop(item)
             async with self._contents.uncertain(parent, *[p for p in [node.parent] if p]):
-                changed = any(item.path.startswith(old + "/") for item in self._store.dirty_items())
-                await self._ask_to_rename(Move(old, new), changed=changed)
-                self._store.rename_tree(old, new)
-            self._tree.move(node, parent, name)
-            self._store.pins.moved(old, new)
+                changed = [item for item in self._store.dirty_items() if item.path.startswith(old + "/")]
+                move = Move(old, new)
+                await self._ask_to_rename(
+                    move, changed, partial(self._finish_renaming_directory, move, node, parent, name)
+                )
+            self._directory_renamed(node, parent, name)
+
+    def _directory_renamed(self, node: Node, parent: Node, name: str) -> None:
+        old, new = node.path(), join(parent.path(), name)
+        self._store.rename_tree(old, new)
+        self._tree.move(node, parent, name)
+        self._store.pins.moved(old, new)
+
+    async def _finish_renaming_directory(self, move: Move, node: Node, parent: Node, name: str) -> None:
+        """It turned out that the remote did rename the directory; unless people went on, it is renamed here."""
+        before = node.parent
+        if before is None:
+            return
+        async with self._names.trees, self._names.hold((before, node.name), (parent, name)), self._names.moving(node):
+            if node.path() != move.old or not parent.linked or join(parent.path(), name) != move.new:
+                return
+            if any(item.path.startswith(move.new + "/") for item in self._store.dirty_items()):
+                return
+            target = await self._tree.find(parent, name)
+            async with self._writeback.paused(below=move.old):
+                for item in self._store.loaded_below(move.old):
+                    self._contents.fetcher.stop(item)
+                self._directory_renamed(node, parent, name)
+        self._changes.entry(before, move.old.rpartition("/")[2], None)
+        self._changes.entry(parent, name, node, gone=target)
 
     async def _remove_directory(self, node: Node) -> None:
         if node.kind is not Kind.DIRECTORY:

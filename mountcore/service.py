@@ -118,8 +118,7 @@ class Core:
                 store.shown_as("links as files" if settings.links else "")
                 async with trio.open_nursery() as nursery:
                     entry.vfs = vfs = Vfs(remote, store, listings, settings, nursery)
-                    if root is not None:
-                        await vfs.recover()
+                    await vfs.recover(reachable=root is not None)
                     vfs.start(root)
                     task_status.started()
                     await trio.sleep_forever()

@@ -384,10 +384,10 @@ class Tree:
         if not self._listings.may_have(path):
             return False
         found = await trio.to_thread.run_sync(self._listings.load, path)
-        if found is None or time.time() - found[0] < since:
+        if found is None or found[0] <= since:
             return False
         self._merge(directory, found[1])
-        directory.listed_at -= found[0]
+        directory.listed_at -= max(0.0, time.time() - found[0])
         return True
 
     def _merge(self, directory: Node, entries: dict[str, Entry]) -> None:

@@ -92,9 +92,9 @@ class Vfs:
         """The directory that the remote is rooted at."""
         return self.tree.root
 
-    async def recover(self) -> None:
-        """Before `start`: the last run ended while the remote renamed something; changed files follow the name."""
-        await self._names.recover()
+    async def recover(self, *, reachable: bool) -> None:
+        """Before `start`: the last run ended while the remote renamed or removed something that was changed here."""
+        await self._names.recover(reachable=reachable)
 
     def start(self, root: Entry | None) -> None:
         """Begin: ``root`` is what the remote said of its root, None while it cannot be reached.
@@ -414,7 +414,7 @@ class Vfs:
             uploaded_bytes=c.uploaded_bytes, uploaded_files=c.uploaded_files, downloads=self.fetcher.downloads(),
             errors=c.errors, dirty_bytes=sum(item.spans.total for item in self.store.dirty_items()),
             cache_bound=self.settings.cache.max_size, streams_per_file=self.settings.read.streams,
-            streams_at_once=self.fetcher.most, users=self.users,
+            streams_at_once=self.fetcher.most, users=self.users, doubts=len(self._contents.doubts),
         )  # fmt: skip
 
     async def settle(self, node: Node) -> None:

@@ -53,7 +53,11 @@ class LateSync:
 
     async def look(self) -> None:
         """Sync what is closed and has not changed since the last look; then the index, once for all of it."""
-        waiting = [item for item in self._store.dirty_items() if item.row.promise == 1 and not item.untouched]
+        dirty = [item for item in self._store.dirty_items() if not item.untouched]
+        for item in dirty:
+            if not item.row.promise and not item.writers and not item.lent:  # the disk refused to hear of its close
+                self._store.promise(item, 1)
+        waiting = [item for item in dirty if item.row.promise == 1]
         ready = [item for item in waiting if self._seen.get(item.id) == item.generation and not item.lent]
         synced = False
         if len(ready) >= MANY:

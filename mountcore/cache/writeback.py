@@ -55,7 +55,7 @@ from typing import final
 import trio
 
 from ..accounting import Counters, Upload, UploadState
-from ..errors import Corrupt, NotFound, Stale, StorageError
+from ..errors import Corrupt, NotFound, Stale, StorageError, Unreachable
 from ..remotes.protocol import ABSENT, Entry, Expect, Remote, Version, file_stamp
 from ..settings import CacheSettings
 from . import verify
@@ -409,6 +409,8 @@ class WriteBack:
 
     async def _upload(self, task: _Task) -> None:
         item = task.item
+        if item.doubts:
+            raise Unreachable(item.path, "it is not known yet whether it was renamed or removed")
         await self._fetcher.ensure(item, 0, item.size, must=True)
         if item.row.attempt is not None:
             await self._recall(item)

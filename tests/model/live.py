@@ -124,6 +124,15 @@ async def overwrite(vfs: Vfs, path: str, offset: int, data: bytes) -> None:
         await handle.close()
 
 
+async def save(vfs: Vfs, path: str) -> None:
+    """Close a file anew, as it is."""
+    handle = await vfs.open(await vfs.resolve(path), OpenFlags.READ | OpenFlags.WRITE)
+    try:
+        await handle.flush()
+    finally:
+        await handle.close()
+
+
 async def append(vfs: Vfs, path: str, data: bytes) -> None:
     """Add to the end of a file, making it if there is none."""
     directory, _, name = path.rpartition("/")

@@ -288,6 +288,55 @@ async def test_a_kill_while_the_remote_renames_over_a_changed_file_leaves_one_of
 
 
 @pytest.mark.trio
+@pytest.mark.parametrize("happened", [False, True], ids=["not-yet", "done"])
+async def test_a_kill_while_the_remote_removes_a_changed_file_leaves_all_of_it_or_nothing(
+    tmp_path: Path, happened: bool
+) -> None:
+    """A part of the file was changed here; the rest is at the remote, or was."""
+    remote = memory()
+    cache, image = tmp_path / "cache", tmp_path / "image"
+    await edit(remote, "file", b"old" * (1 << 20))
+    async with opened(remote, settings(cache)) as vfs, trio.open_nursery() as nursery:
+        await live.overwrite(vfs, "file", 0, b"NEW")
+        gate = remote.gate("remove", after=happened)
+        nursery.start_soon(live.remove, vfs, "file")
+        await gate.entered.wait()
+        shutil.copytree(cache, image)  # what a kill here would leave
+        remote.down = Unreachable()
+        nursery.cancel_scope.cancel()
+    remote.down = None
+    async with opened(remote, settings(image)) as vfs:
+        assert not await vfs.drain()
+        assert await live.names(vfs) == (set() if happened else {"file"})
+    stored = await content_of_remote(remote.inner)
+    assert stored == ({} if happened else {"file": b"NEW" + (b"old" * (1 << 20))[3:]})
+
+
+@pytest.mark.trio
+async def test_making_up_for_a_removal_that_a_kill_cut_off_spares_what_was_written_later(tmp_path: Path) -> None:
+    """The start after the kill had no storage to ask, so the file was there again, and somebody went on with it."""
+    remote = memory()
+    cache, image = tmp_path / "cache", tmp_path / "image"
+    await edit(remote, "file", b"as stored")
+    async with opened(remote, settings(cache)) as vfs:
+        assert await live.names(vfs) == {"file"}  # else there is no start without the storage
+    async with opened(remote, settings(cache)) as vfs, trio.open_nursery() as nursery:
+        await live.write_file(vfs, "file", b"changed")
+        gate = remote.gate("remove", after=True)
+        nursery.start_soon(live.remove, vfs, "file")
+        await gate.entered.wait()
+        shutil.copytree(cache, image)  # what a kill here would leave
+        remote.down = Unreachable()
+        nursery.cancel_scope.cancel()
+    async with opened(remote, settings(image)) as vfs:
+        await live.append(vfs, "file", b", and more")
+    remote.down = None
+    async with opened(remote, settings(image)) as vfs:
+        assert not await vfs.drain()
+    assert await content_of_remote(remote.inner) == {"file": b"changed, and more"}
+
+
+@pytest.mark.trio
 @pytest.mark.parametrize("back", [True, False], ids=["back-meanwhile", "back-at-the-next-start"])
 async def test_making_up_for_a_rename_that_a_kill_cut_off_spares_what_came_later(tmp_path: Path, back: bool) -> None:
     """The start after the kill had no storage to ask, and people went on; the one after that finds the journal."""

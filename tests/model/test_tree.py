@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 import trio
 
 from mountcore.errors import Corrupt, NotFound, StorageError, TimedOut, Unreachable
+from mountcore.listings import Listings
 from mountcore.remotes.protocol import Kind
 from mountcore.settings import TreeSettings
 from mountcore.vfs import Change, ChangeKind
@@ -169,3 +171,46 @@ async def test_a_moved_directory_is_listed_as_it_is_after_a_restart(tmp_path: Pa
         assert await live.names(vfs, "b/s") == {"file"}
         assert await live.names(vfs) == {"b"}
     assert await content_of_remote(remote.inner) == {"b": None, "b/s": None, "b/s/file": b"of a"}
+
+
+async def test_a_directory_that_was_removed_and_made_again_elsewhere_is_not_shown_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes to look up what was remembered of the old one."""
+    remote = memory()
+    await remote.inner.mkdir("d")
+    load = Listings.load
+
+    def slowly(self: Listings, directory: str) -> object:
+        found = load(self, directory)
+        threading.Event().wait(0.2)
+        return found
+
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert await live.names(vfs, "d") == set()
+        await live.rmdir(vfs, "d")
+        await remote.inner.mkdir("d")
+        await edit(remote, "d/file", b"theirs")
+        await vfs.refresh()
+        monkeypatch.setattr(Listings, "load", slowly)
+        assert await live.names(vfs, "d") == {"file"}
+
+
+@pytest.mark.parametrize("happened", [False, True], ids=["not-done", "done"])
+async def test_a_removal_whose_answer_is_lost_is_looked_at(tmp_path: Path, happened: bool) -> None:
+    """Of a file that was changed in place: were it still shown, the rest of it would be gone."""
+    remote = memory()
+    whole = b"old" * (1 << 20)
+    await edit(remote, "file", whole)
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await live.overwrite(vfs, "file", 0, b"NEW")
+        remote.rule("remove", **{"after" if happened else "before": Unreachable("", "cut")})
+        if happened:
+            await live.remove(vfs, "file")
+            assert await live.names(vfs) == set()
+        else:
+            with pytest.raises(Unreachable):
+                await live.remove(vfs, "file")
+            assert await live.read_file(vfs, "file") == b"NEW" + whole[3:]
+        assert not await vfs.drain()
+    assert await content_of_remote(remote.inner) == ({} if happened else {"file": b"NEW" + whole[3:]})
