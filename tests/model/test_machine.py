@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,9 @@ class CoreMachine(RuleBasedStateMachine):
     def save_again(self, file: File | None) -> None:
         """Who was told that his file could not be saved saves it again; else a crash makes an interrupted one of it."""
         for path in [path for path, found in self.tree.items() if found is file and file is not None]:
+            with suppress(StorageError):  # of an upload that was under way when the storage recovered
+                self.core.call(live.save, self.vfs, path)
+                return
             self.core.call(live.save, self.vfs, path)
 
     def settle(self, *allowed: Tree) -> None:
