@@ -1,9 +1,10 @@
-"""The control socket of a mount: how ``portside umount`` and ``portside status`` talk to the process that serves it.
+"""The control socket of a mount or server: how ``portside umount``, ``status`` and ``uploads`` talk to its process.
 
 A Unix stream socket of mode 0600 in a directory that only this user can enter, named by a hash of the mount
-point's real path. A request is one line of JSON, ``{"do": "status"}`` or ``{"do": "unmount"}``; the answer is
-lines of JSON: any number of ``{"progress": …}``, then one ``{"done": …}`` or ``{"error": …}``. The peer must be
-the same user, or root (SO_PEERCRED).
+point's real path, or of the address that an FTP server listens on (one for each). A request is one line of JSON,
+``{"do": "status"}`` or ``{"do": "unmount"}``; the answer is lines of JSON: any number of ``{"progress": …}``, then
+one ``{"done": …}`` or ``{"error": …}``. The peer must be the same user, or root
+(SO_PEERCRED).
 
 The serving side runs on trio; the asking side is plain sockets, so that a command starts quickly.
 """
@@ -20,6 +21,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from .errors import Refused
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     import trio
 
 LINE_LIMIT = 1 << 20
+DEFAULT_PORT = 2121
+"""Where ``portside serve ftp`` listens unless told otherwise."""
 Message = Mapping[str, Any]
 Answer = Callable[[Message], Awaitable[None]]
 """Sends one line of an answer."""
@@ -48,8 +52,32 @@ def directories() -> tuple[Path, ...]:
     return (*places, Path(f"/tmp/portside-{uid}"))  # noqa: S108 - made private, and its owner is checked
 
 
+def is_server(place: str) -> bool:
+    """Whether users mean an FTP server by this, and no mount point: ``ftp://localhost:2121``."""
+    return place.startswith("ftp://")
+
+
+def server_name(host: str, port: int) -> str:
+    """What stands in a mount point's place for a server that listens there."""
+    return f"ftp://[{host}]:{port}" if ":" in host else f"ftp://{host}:{port}"
+
+
+def names_of(place: str) -> list[str]:
+    """What users may mean by a mount point, or by the URL of a server of this machine; raises :class:`Refused`."""
+    if not is_server(place):
+        return [real_path(place)]
+    try:
+        parts = urlsplit(place)
+        host, port = parts.hostname or "localhost", parts.port or DEFAULT_PORT
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (ValueError, OSError) as problem:
+        raise Refused(f"{place}: {problem}; name a server of this machine, like ftp://localhost:2121") from None
+    hosts = dict.fromkeys([*(str(where[0]) for *_, where in found), "::", "0.0.0.0"])  # noqa: S104 - a name, no listening
+    return [server_name(each, port) for each in hosts]
+
+
 def socket_name(mountpoint: str) -> str:
-    """The name of a mount point's socket. ``mountpoint`` is its real path."""
+    """The name of a mount point's socket. ``mountpoint`` is its real path, or the name of a server."""
     return hashlib.sha256(os.fsencode(mountpoint)).hexdigest()[:24] + ".sock"
 
 
@@ -81,12 +109,12 @@ def _unescape(path: bytes) -> bytes:
 
 @contextlib.asynccontextmanager
 async def listening(mountpoint: str, handler: Handler) -> AsyncIterator[Path]:
-    """Answer requests about this mount (its real path) for as long as the block runs."""
+    """Answer requests about this mount (its real path) or server for as long as the block runs."""
     import trio
 
     path = _private_directory() / socket_name(mountpoint)
     with contextlib.suppress(FileNotFoundError):
-        path.unlink()  # ours, of a process that is gone: the mount point is free, or it could not be mounted
+        path.unlink()  # ours, of a process that is gone: the place is free, or it could not be taken
     listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:

@@ -31,7 +31,7 @@ from typing import cast, final
 import trio
 
 from ..accounting import Upload, UploadState
-from ..control import Answer, Message, listening, real_path
+from ..control import Answer, Message, listening, real_path, server_name
 from ..errors import Refused, StorageError
 from ..service import Core, open_core
 from ..vfs import Vfs
@@ -53,6 +53,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 HEAP_MOST = (1 << 20) + (64 << 10)
 """Buffers up to this, which the kernel's largest requests fill, come from the heap: one that is mapped for itself costs
 400 µs in page faults, ten times the read. 4 MiB of the heap are kept when they are free, and no more."""
+USERS = "the users of the auth proxy"
 Show = Callable[[Pending], Awaitable[None]]
 
 
@@ -126,6 +127,8 @@ class _Part:
         self.configured = front_end.configured
         self.scope = trio.CancelScope()
         self.control = trio.CancelScope()
+        self.addresses: list[str] = []
+        """Of a server, as `server_name` writes them."""
         self.ended = trio.Event()
 
 
@@ -199,7 +202,7 @@ class _Process:
         return f"{doing}; {pending}" if pending.files else f"{doing}; everything is stored"
 
     def _log_snapshot(self, part: _Part) -> None:
-        if part.vfs is not None and not part.ended.is_set():
+        if not part.ended.is_set():
             for line in lines_of(self._status(part)):
                 log.warning("%s", line)
 
@@ -243,12 +246,12 @@ class _Process:
         else:
             pairs = cast("list[tuple[str, int]]", started or [])
             places = ", ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in pairs)
-            say(f"serving {what.label or 'the users of the auth proxy'} over FTP at {places}")
+            say(f"serving {what.label or USERS} over FTP at {places}")
 
     async def _run_part(
         self, core: Core, part: _Part, nursery: trio.Nursery, *, task_status: trio.TaskStatus[object]
     ) -> None:
-        """One front end, with its control socket if it is a mount, until it ends."""
+        """One front end, with its control socket, until it ends."""
         what = part.front_end
         module = FRONT_ENDS[what.kind][0]
         try:
@@ -265,7 +268,10 @@ class _Process:
                     begin = partial(serve, core, part.vfs or what.vfs_texts, what.values)
                 value = await own.start(self._within, begin, part)
                 if what.kind == "mount":
-                    await nursery.start(self._listen, part, real)
+                    await nursery.start(self._listen, part, [real])
+                else:
+                    part.addresses = [server_name(*address) for address in cast("list[tuple[str, int]]", value)]
+                    await nursery.start(self._listen_if_it_can, part, part.addresses)
                 task_status.started(value)
         finally:
             part.ended.set()
@@ -314,11 +320,21 @@ class _Process:
 
     # the control socket
 
-    async def _listen(self, part: _Part, real: str, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _listen(self, part: _Part, names: list[str], *, task_status: trio.TaskStatus[None]) -> None:
         with part.control:
-            async with listening(real, partial(self._request, part, real)):
+            async with contextlib.AsyncExitStack() as stack:
+                for name in names:
+                    await stack.enter_async_context(listening(name, partial(self._request, part, name)))
                 task_status.started()
                 await trio.sleep_forever()
+
+    async def _listen_if_it_can(self, part: _Part, names: list[str], *, task_status: trio.TaskStatus[None]) -> None:
+        """A server does its work without that."""
+        try:
+            await self._listen(part, names, task_status=task_status)
+        except Refused as problem:
+            log.warning("portside status and uploads cannot ask this server: %s", problem)
+            task_status.started()
 
     async def _request(self, part: _Part, real: str, request: Message, answer: Answer) -> None:
         if not self._requests:
@@ -330,7 +346,7 @@ class _Process:
                     await answer({"done": self._status(part)})
                 case "upload":
                     await answer(await self._control_uploads(part.vfs, request))
-                case "unmount":
+                case "unmount" if part.front_end.kind == "mount":
                     await self._unmount(part, real, request, answer)
                 case other:
                     await answer({"error": f"unknown request {other!r}; is this process an older portside?"})
@@ -343,19 +359,21 @@ class _Process:
             self._stop_if_nothing_is_left()
 
     def _status(self, part: _Part) -> Message:
-        assert part.vfs is not None
-        return {
-            "pid": os.getpid(), "remote": part.front_end.label, "mountpoint": part.front_end.mountpoint,
-            **as_json(part.vfs.snapshot()),
-        }  # fmt: skip
+        label, place = part.front_end.label, part.front_end.mountpoint or ", ".join(part.addresses)
+        if part.vfs is None:
+            views = [view.snapshot() for view in (self._core.views() if self._core else ())]
+            storages = [{"remote": snapshot.identity, **as_json(snapshot)} for snapshot in views]
+            return {"pid": os.getpid(), "remote": USERS, "mountpoint": place, "storages": storages}
+        return {"pid": os.getpid(), "remote": label, "mountpoint": place, **as_json(part.vfs.snapshot())}
 
     async def _control_uploads(self, vfs: Vfs | None, request: Message) -> Message:
         """Hurry, hold, release or discard the upload of a file, or of all below a directory."""
-        assert vfs is not None
+        if vfs is None:
+            return {"error": f"{USERS} have storages of their own; what they wait for cannot be changed from here"}
         path, what = str(request.get("path", "")), request.get("what")
         paths = [u.path for u in vfs.snapshot().uploads if path in ("", u.path) or u.path.startswith(path + "/")]
         if not paths:
-            return {"error": f"{path or 'the mount'}: nothing of it is to be uploaded"}
+            return {"error": f"{path or 'the whole of it'}: nothing of it is to be uploaded"}
         try:
             for each in paths:
                 match what:

@@ -1,22 +1,26 @@
-"""``portside status MOUNTPOINT``: what a mount is doing, for people or as JSON.
+"""``portside status PLACE``: what a mount or an FTP server is doing, for people or as JSON.
 
-The JSON is one object: ``pid``, ``remote``, ``mountpoint``, counters, and the lists ``uploads`` and ``downloads``.
+The JSON is one object: ``pid``, ``remote``, ``mountpoint`` (of a server its address), counters, and the lists
+``uploads`` and ``downloads``. Of a server whose users bring their own storage (``--auth-proxy``) all but the first
+three are in ``storages``, a list of such objects.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from ..accounting import VfsSnapshot
-from ..control import ask, mounted_type, real_path
+from ..control import ask, is_server, mounted_type, names_of
 from ..errors import Refused
 from ..options import Option, boolean, parse_values
 from ..quantity import format_size
 from .arguments import Parser, given
 from .logs import printable
 
+PLACE_HELP = "where the remote is mounted, or the address of an FTP server here, like ftp://localhost:2121"
 OPTIONS: tuple[Option, ...] = (
     Option("json", "false", "Print one JSON object for programs to read", boolean, flag=True),
 )  # fmt: skip
@@ -24,8 +28,8 @@ OPTIONS: tuple[Option, ...] = (
 
 def run(argv: list[str]) -> int:
     """Ask the process that serves the mount, and print."""
-    parser = Parser("status", "Show what a mount is doing and what is still to be uploaded.")
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="where the remote is mounted")
+    parser = Parser("status", "Show what a mount or an FTP server is doing and what is still to be uploaded.")
+    parser.add_argument("mountpoint", metavar="PLACE", help=PLACE_HELP)
     parser.add_table("options", OPTIONS)
     args = parser.parse(argv)
     status = answer_of(args.mountpoint, {"do": "status"})
@@ -38,17 +42,24 @@ def run(argv: list[str]) -> int:
 
 
 def answer_of(mountpoint: str, request: Mapping[str, Any]) -> Any:
-    """What the process that serves a mount answers; Refused for what it cannot do, or where there is none."""
-    real = real_path(mountpoint)
-    try:
-        message = next(ask(real, request))
-    except FileNotFoundError:
-        kind = mounted_type(real)
-        what = "nothing is mounted there" if kind is None else f"no portside process of yours serves it (type {kind})"
-        raise Refused(f"{mountpoint}: {what}") from None
+    """What the process of a mount or server answers; Refused for what it cannot do, or where there is none."""
+    names = names_of(mountpoint)
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            message = next(ask(name, request))
+            break
+    else:
+        raise Refused(f"{mountpoint}: {_why_nobody(mountpoint, names[0])}")
     if "error" in message:
         raise Refused(f"{mountpoint}: {message['error']}")
     return message["done"]
+
+
+def _why_nobody(place: str, name: str) -> str:
+    if is_server(place):
+        return "no FTP server of yours listens there"
+    kind = mounted_type(name)
+    return "nothing is mounted there" if kind is None else f"no portside process of yours serves it (type {kind})"
 
 
 def as_json(s: VfsSnapshot) -> dict[str, Any]:
@@ -74,6 +85,11 @@ def as_json(s: VfsSnapshot) -> dict[str, Any]:
 
 def lines_of(s: Mapping[str, Any]) -> list[str]:
     """A status for people."""
+    if "storages" in s:
+        lines = [f"{s['remote']} at {s['mountpoint']}, process {s['pid']}, {_count(len(s['storages']), 'storage')}"]
+        for storage in s["storages"]:
+            lines += lines_of({"mountpoint": s["mountpoint"], "pid": s["pid"], **storage})
+        return lines
     reads = s["hits"] + s["misses"]
     bound = f" of {format_size(s['cache_bound'])}" if s["cache_bound"] is not None else ""
     lines = [

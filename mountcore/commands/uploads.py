@@ -1,17 +1,19 @@
-"""``portside uploads MOUNTPOINT``: what is still to be uploaded, and a say in when, or whether, it is."""
+"""``portside uploads PLACE``: what is still to be uploaded, and a say in when, or whether, it is."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
-from ..control import real_path
+from ..control import is_server, real_path
 from ..errors import Refused
 from ..options import Option, boolean, parse_values
 from .arguments import Parser, given
 from .logs import printable, say
-from .status import answer_of, lines_of_uploads
+from .status import PLACE_HELP, answer_of, lines_of_uploads
 
 ACTIONS = {"now": "uploading", "hold": "held", "release": "released", "discard": "discarded"}
 OPTIONS: tuple[Option, ...] = (
@@ -29,9 +31,9 @@ def run(argv: list[str]) -> int:
     parser = Parser(
         "uploads",
         "Show what is still to be uploaded; upload it now, hold it, or give it up. A PATH is a file, or a directory"
-        " for all below it, as seen in the mount or relative to it.",
+        " for all below it, as seen in the mount or on the server, or relative to that.",
     )
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="where the remote is mounted")
+    parser.add_argument("mountpoint", metavar="PLACE", help=PLACE_HELP)
     parser.add_table("options", OPTIONS)
     args = parser.parse(argv)
     texts = given(args, OPTIONS)
@@ -50,16 +52,24 @@ def run(argv: list[str]) -> int:
             for each in changed:
                 print(printable(f"{ACTIONS[asked[0]]}: {each}"))
         return 0
-    uploads = answer_of(args.mountpoint, {"do": "status"})["uploads"]
+    uploads = uploads_of(args.mountpoint)
     print(json.dumps({"uploads": uploads}) if values["json"] else "\n".join(map(printable, lines_of_uploads(uploads))))
     return 0
 
 
+def uploads_of(mountpoint: str) -> list[Mapping[str, Any]]:
+    """What waits, of all storages of the place."""
+    status = answer_of(mountpoint, {"do": "status"})
+    return [upload for each in status.get("storages", [status]) for upload in each["uploads"]]
+
+
 def relative(mountpoint: str, path: str) -> str:
-    """A path below the mount as the remote knows it; "" for the mount itself."""
+    """A path below the mount, or on the server, as the remote knows it; "" for all of it."""
     if not path:
         raise Refused("which file? Give its path, as seen in the mount or relative to it")
-    if os.path.isabs(path):
+    if is_server(mountpoint):
+        path = path.lstrip("/") or "."
+    elif os.path.isabs(path):
         for base in (os.path.abspath(mountpoint), real_path(mountpoint)):
             if os.path.commonpath([base, path]) == base:
                 path = os.path.relpath(path, base)
@@ -74,7 +84,7 @@ def relative(mountpoint: str, path: str) -> str:
 
 def confirm(mountpoint: str, path: str) -> None:
     """Ask; Refused without a yes."""
-    uploads = answer_of(mountpoint, {"do": "status"})["uploads"]
+    uploads = uploads_of(mountpoint)
     names = [u["path"] for u in uploads if path in ("", u["path"]) or u["path"].startswith(path + "/")]
     if not names:
         raise Refused(f"{mountpoint}: {path or 'the mount'}: nothing of it is to be uploaded")
