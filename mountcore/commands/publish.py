@@ -9,7 +9,7 @@ import trio
 from ..errors import Refused, StorageError
 from ..options import Option, boolean, integer
 from ..publish.listing import DEFAULT
-from ..publish.publishing import Publishing, PublishSettings
+from ..publish.publishing import TEMPORARY, Publishing, PublishSettings
 from ..publish.site import SiteFile, scan
 from ..publish.target import project_near, target_of_project, target_words
 from .failures import EXIT_FAILED, UsageError, about_remote
@@ -54,6 +54,11 @@ async def _publish(desk: Desk) -> int | None:
         _target(desk, folder), username=str(values["username"]), password=str(values["password"]),
         insecure=bool(values["insecure"]),
     )  # fmt: skip
+    files: list[SiteFile] = await trio.to_thread.run_sync(
+        lambda: list(scan(folder, hidden=bool(values["hidden"]))), abandon_on_cancel=True
+    )
+    if not any(file.path.endswith(".tmp") for file in files):
+        desk.config.defaults["ftp"] = {"temporary_name": TEMPORARY}
     try:
         place = await desk.places.one(words)
     except StorageError as problem:
@@ -62,9 +67,6 @@ async def _publish(desk: Desk) -> int | None:
     if place.entry is None:
         label = desk.config.label(words)
         raise Refused(f"{label}: there is no such directory; make it first, with another program or portside mkdir")
-    files: list[SiteFile] = await trio.to_thread.run_sync(
-        lambda: list(scan(folder, hidden=bool(values["hidden"]))), abandon_on_cancel=True
-    )
     settings = PublishSettings(
         listing_file=_listing_file(str(values["listing-file"])),
         transfers=desk.number("transfers"),

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import final
 
@@ -27,8 +28,8 @@ from ..files.content import InMemory
 from ..files.places import Place
 from ..files.tally import Tally
 from ..files.walk import Walker
-from ..remotes.paths import parent
-from ..remotes.protocol import ANYTHING, Span
+from ..remotes.paths import basename, join, parent
+from ..remotes.protocol import ANYTHING, Entry, Span
 from . import listing
 from .site import STAGES, Content, SiteFile
 
@@ -37,6 +38,10 @@ LISTING_MOST = 64 << 20
 REWRITE_EVERY = 5.0
 """Seconds between two rewritings of the listing where the storage cannot append to it."""
 TRIES = 3
+TEMPORARY = ".{name}.tmp"
+"""What a file is called while it is uploaded, where the storage lets us say that. Lektor's form."""
+GROWING = 3.0
+"""Seconds in which an upload that is under way has grown, or got a newer time."""
 
 
 @final
@@ -140,6 +145,8 @@ class Publishing:
                 if self._tally.problems:
                     self._tally.say(f"stopped after {stage}: what follows may refer to what could not be stored")
                     return False
+            if not self._settings.dry_run:
+                await self._sweep({parent(file.path) for file in changed} | {parent(name) for name in stale})
             if self._settings.delete:
                 await self._delete(stale)
         finally:
@@ -192,6 +199,27 @@ class Publishing:
         finally:
             self._tally.under_way.pop(file.path, None)
             content.close()
+
+    async def _sweep(self, folders: set[str]) -> None:
+        """Remove what uploads of ours or Lektor's left when they were killed, if it does not grow: the file that such
+        a name belongs to is stored, and should somebody be sending it, he is told, and sends it again."""
+        found: dict[str, Entry] = {}
+        known = {*self._files, *self._record.files}
+        for folder in folders:
+            with suppress(StorageError):
+                async for entry in self._place.remote.list(self._place.path(folder)):
+                    path = join(folder, entry.name)
+                    final = join(folder, entry.name.removeprefix(".").removesuffix(".tmp"))
+                    if path not in known and final in known and entry.name == TEMPORARY.format(name=basename(final)):
+                        found[path] = entry
+        if found:
+            await trio.sleep(GROWING)
+        for path, entry in found.items():
+            with suppress(StorageError):
+                where = self._place.path(path)
+                if (await self._place.remote.stat(where)).version.matches(entry.version):
+                    await self._place.remote.remove(where)
+                    self._tally.note(f"{path}: deleted, an upload that broke off")
 
     async def _delete(self, names: Sequence[str]) -> None:
         """What is no longer built, and folders that have nothing left."""

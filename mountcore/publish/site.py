@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import final
 
 from ..errors import Stale
+from ..remotes.protocol import file_stamp
 
 PIECE = 1 << 20
 PAGES = frozenset({".html", ".htm", ".xhtml", ".php", ".xml", ".json", ".txt", ".webmanifest", ".rss", ".atom"})
@@ -84,6 +85,13 @@ class Content:
     @property
     def size(self) -> int:
         return self._file.size
+
+    @property
+    def stamp(self) -> str:
+        """By what the content is known again, if it still is what was scanned."""
+        facts = os.fstat(self._descriptor)
+        same = (facts.st_size, facts.st_mtime_ns) == (self._file.size, self._file.mtime_ns)
+        return file_stamp(self._descriptor) if same else ""
 
     def pread(self, length: int, offset: int) -> bytes:
         data = os.pread(self._descriptor, length, offset)

@@ -65,6 +65,8 @@ class Config:
         self._environ = os.environ if environ is None else environ
         path = own or own_file(self._environ)
         self._given = own
+        self.defaults: dict[str, dict[str, str]] = {}
+        """By storage type, options that count where nobody says otherwise."""
         if (own or self._environ.get("PORTSIDE_CONFIG")) and not path.exists():
             raise Refused(f"{path}: there is no such configuration file")
         self._path = path
@@ -171,7 +173,7 @@ class Config:
         if facts is None:
             place = f"{section.place}: " if section else ""
             raise Refused(f"{place}{unknown(kind, [*known, 'alias'])}")
-        values = {**address.fallback, **self._stored(address.name, facts, section)}
+        values = {**self.defaults.get(kind, {}), **address.fallback, **self._stored(address.name, facts, section)}
         for name, text in address.options.items():
             option = facts.option(name)
             values[name] = self._revealed(option.secret and not address.plain, text, f"option {name!r} of {address}")

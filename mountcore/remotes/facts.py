@@ -55,6 +55,10 @@ _FTP_OPTIONS = (
     RemoteOption("force_list_hidden", "Use LIST -a to see hidden files; implies disable_mlsd", "false"),
     RemoteOption("writing_mdtm", "Set times with MDTM instead of MFMT (vsftpd)", "false"),
     RemoteOption("no_check_upload", "Do not look whether an upload arrived; for write-only folders", "false"),
+    RemoteOption(
+        "temporary_name",
+        "What a file is called while it is uploaded, like .{name}.tmp; empty: a name that no other upload has",
+    ),
     RemoteOption("upload_delay", "Wait this long after an upload before looking whether it arrived", "0s"),
     RemoteOption("connect_timeout", "Give up connecting after this long", "1m"),
     RemoteOption("timeout", "Give up on a server that sends or takes nothing for this long", "1m"),

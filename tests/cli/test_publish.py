@@ -306,6 +306,54 @@ def test_an_interrupted_run_goes_on(portside: Portside, tmp_path: Path, plain: F
     assert len(stored(folder)) == 60
 
 
+@pytest.mark.parametrize("server", ["pyftpdlib", "vsftpd"], indirect=True)
+def test_uploads_are_called_as_lektor_calls_them(portside: Portside, tmp_path: Path, server: FtpServer) -> None:
+    site = tmp_path / "site"
+    write(site, {"big.bin": os.urandom(8 << 20), "small.txt": b"x", "taken.txt": b"y", "sub/old.txt": b"z"})
+    folder, path = place(server)
+    write(folder, {".taken.txt.tmp": b"of somebody else", "sub/.old.txt.tmp": b"left behind", ".other.tmp": b"hm"})
+    for name in (".taken.txt.tmp", "sub", "sub/.old.txt.tmp"):
+        shutil.chown(folder / name, "daemon")
+    with fault_proxy(server.port, ftp=True) as proxy:
+        words = url(server, path, port=proxy.port)
+        proxy.fault = Fault("slow", rate=4 << 20, after=1 << 20)
+        running = portside.start("publish", site, words)
+        until(lambda: (folder / ".big.bin.tmp").exists() and (folder / ".big.bin.tmp").stat().st_size > 2 << 20, "half")
+        running.process.send_signal(signal.SIGKILL)
+        running.ended()
+        inode = (folder / ".big.bin.tmp").stat().st_ino
+        proxy.fault = None
+        stop = threading.Event()
+        growing = threading.Thread(target=grow, args=(folder / ".taken.txt.tmp", stop))
+        growing.start()
+        done = portside.run("publish", site, words)
+        stop.set()
+        growing.join()
+        assert done.returncode == 0, done.stderr
+    assert (folder / "big.bin").read_bytes() == (site / "big.bin").read_bytes()
+    assert (folder / "big.bin").stat().st_ino == inode, "it began anew"
+    assert (folder / ".taken.txt.tmp").read_bytes().startswith(b"of somebody else...")
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    expected = [".lektor/listing", ".other.tmp", ".taken.txt.tmp", "big.bin", "small.txt", "sub/old.txt", "taken.txt"]
+    assert names == expected
+
+
+def grow(path: Path, stop: threading.Event) -> None:
+    while not stop.wait(0.1):
+        with path.open("ab") as file:
+            file.write(b".")
+
+
+def test_a_site_with_such_names_is_published(portside: Portside, tmp_path: Path, plain: FtpServer) -> None:
+    site = tmp_path / "site"
+    write(site, {"a.txt": b"1", ".a.txt.tmp": b"2"})
+    folder, path = place(plain)
+    assert portside.run("publish", site, url(plain, path), "--hidden").returncode == 0
+    (site / "a.txt").write_bytes(b"3")
+    assert portside.run("publish", site, url(plain, path), "--hidden").returncode == 0
+    assert stored(folder) == {"a.txt": b"3", ".a.txt.tmp": b"2"}
+
+
 def test_what_makes_no_sense_is_refused(portside: Portside, tmp_path: Path, plain: FtpServer) -> None:
     empty, site = tmp_path / "empty", tmp_path / "site"
     empty.mkdir()

@@ -28,7 +28,7 @@ CHANGES = {
     "encoding": "Ctl", "host": "other", "encryption": "explicit", "clear_data": "true", "clear_commands": "true",
     "certificate_hash": "ab" * 20, "tls_versions": "tls12", "data_connection": "pasv", "active_ports": "50000-50010",
     "charset": "latin-1", "absolute_path": "true", "cwd_names": "true", "upload_delay": "1s", "keep_alive": "1m",
-    "log_to_console": "true", "log_private_info": "true",
+    "log_to_console": "true", "log_private_info": "true", "temporary_name": ".{name}.tmp",
 }  # fmt: skip
 
 
@@ -45,7 +45,8 @@ def test_every_option_changes_something(name: str) -> None:
      ("socks_proxy", "user:secret@"), ("http_proxy", "p:80"), ("encoding", "Everything"), ("client_key", "/x"),
      ("ask_password", "true"), ("encryption", "perhaps"), ("certificate_hash", "abc"), ("tls_versions", "ssl3"),
      ("data_connection", "telepathy"), ("active_ports", "9-1"), ("active_ports", "x"), ("charset", "utf-16"),
-     ("charset", "klingon"), ("upload_delay", "soon"), ("keep_alive", "-1")],
+     ("charset", "klingon"), ("temporary_name", "x.tmp"), ("temporary_name", "{name}"), ("temporary_name", "a/{name}"),
+     ("upload_delay", "soon"), ("keep_alive", "-1")],
 )  # fmt: skip
 def test_nonsense_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(Refused, match=name) as caught:

@@ -97,7 +97,7 @@ def test_an_upload_of_a_mount_goes_on_after_a_kill(
     place = server.root / "mount"
     place.mkdir()
     place.chmod(0o777)
-    point = tmp_path / "mnt"
+    point = portside.home / "mnt"
     content = os.urandom(SIZE)
     proxy.fault = Fault("slow", rate=16 * MIB, after=8 * MIB)
     mount = portside.mount("srv:mount", point, "--vfs-write-back", "100ms")

@@ -18,12 +18,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import trio
 
-from ...errors import StorageError
+from ...errors import NotFound, StorageError
 from ..limits import unmetered
 from ..partials import ABANDONED_AFTER, belongs_to, is_abandonable
 from ..paths import join
@@ -89,6 +92,35 @@ class Leftovers:
         self._old: dict[str, set[str]] = {}
         self._seen: dict[str, tuple[int, float]] = {}
         """Partials of others: size, and since when we know it."""
+        self._used: Counter[str] = Counter()
+        """Names that uploads of this process go to."""
+        self._there: dict[str, set[str]] = {}
+        """By folder: names like those that the user wants for uploads, of when it was first asked."""
+
+    @contextmanager
+    def in_use(self, *paths: str) -> Iterator[None]:
+        """These are being written."""
+        self._used.update(paths)
+        try:
+            yield
+        finally:
+            self._used -= Counter(paths)
+
+    async def may_take(self, session: Session, directory: str, name: str) -> bool:
+        """Whether an upload may go to a name that is not its own for sure: not if another one does, nor if a file of
+        that name was there when this process came to the folder. No checkpoint comes between the answer and its return.
+        """
+        if directory not in self._there:
+            before, _, after = session.server.options.temporary_name.partition("{name}")
+            there = set()
+            try:
+                async with aclosing(session.listing(directory)) as batches:
+                    async for batch in batches:
+                        there |= {e.name for e in batch if e.name.startswith(before) and e.name.endswith(after)}
+            except NotFound:
+                return True  # the upload will say that
+            self._there[directory] = there
+        return name not in self._there[directory] and not self._used[join(directory, name)]
 
     def failed(self, partial: str) -> None:
         """A partial of ours that could not be deleted yet."""

@@ -101,6 +101,8 @@ class FtpOptions:
     list_hidden: bool = False
     check_upload: bool = True
     upload_delay: float = 0.0
+    temporary_name: str = ""
+    """With ``{name}`` in it; empty: one of our own."""
     console: bool = False
     console_private: bool = False
     connections: int = DEFAULT_CONNECTIONS
@@ -185,6 +187,7 @@ def parse(values: dict[str, str]) -> FtpOptions:
         writing_mdtm=_flag(values, "writing_mdtm"),
         list_hidden=_flag(values, "force_list_hidden"),
         check_upload=not _flag(values, "no_check_upload"),
+        temporary_name=_temporary(values.get("temporary_name", "")),
         upload_delay=_duration(values, "upload_delay", 0.0),
         console=_flag(values, "log_to_console"),
         console_private=_flag(values, "log_private_info"),
@@ -279,6 +282,12 @@ def _tls_versions(values: dict[str, str]) -> frozenset[str]:
     if _flag(values, "disable_tls13") and words == {"tls13"}:
         raise Refused("ftp: disable_tls13 and tls_versions = tls13 leave nothing to use")
     return frozenset(words)
+
+
+def _temporary(text: str) -> str:
+    if text and (text.count("{name}") != 1 or text == "{name}" or any(c in text for c in "/\r\n\0")):
+        raise Refused(f"ftp: temporary_name has {{name}} and something else in it, like .{{name}}.tmp, not {text!r}")
+    return text
 
 
 def _charset(text: str) -> str:

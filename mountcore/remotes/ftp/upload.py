@@ -32,7 +32,7 @@ from ...errors import (
 )
 from ..expecting import check_expected
 from ..limits import unmetered
-from ..partials import partial_name
+from ..partials import LONGEST, partial_name
 from ..paths import basename, join, parent
 from ..protocol import Anything, Entry, Expect, Kind, Source, stamp_of
 from .data import Data
@@ -80,6 +80,21 @@ async def store(
     partial, start = await _beginning(session, path, source, leftovers)
     progress = Progress(partial, start)
     diary.forget_partial(partial)
+    with leftovers.in_use(path, partial):
+        return await _store(session, path, source, expect, mtime_ns, leftovers, diary, progress)
+
+
+async def _store(
+    session: Session,
+    path: str,
+    source: Source,
+    expect: Expect,
+    mtime_ns: int | None,
+    leftovers: Leftovers,
+    diary: Diary,
+    progress: Progress,
+) -> Entry:
+    partial = progress.partial
     deed = diary.note(Deed(UPLOAD, path, partial, source.size, stamp_of(source)))
     try:
         partial = await _send(session, partial, path, source, progress)
@@ -140,7 +155,18 @@ async def _beginning(session: Session, path: str, source: Source, leftovers: Lef
                 leftovers.not_failed(begun.partial)
                 return begun.partial, there.size
         await leftovers.tidy(session)
-    return join(parent(path), partial_name(basename(path), hidden=session.server.dot_names)), 0
+    return await _temporary(session, path, leftovers), 0
+
+
+async def _temporary(session: Session, path: str, leftovers: Leftovers) -> str:
+    """What the upload is called until it is whole: as the user wants it, but where something of that name is there."""
+    place, name = parent(path), basename(path)
+    wanted = session.server.options.temporary_name.replace("{name}", name)
+    usable = 0 < len(wanted.encode("utf-8", "surrogateescape")) <= LONGEST
+    usable = usable and (wanted[0] != "." or session.server.dot_names)
+    if usable and await leftovers.may_take(session, place, wanted):
+        return join(place, wanted)
+    return join(place, partial_name(name, hidden=session.server.dot_names))
 
 
 async def _agrees(session: Session, begun: Interrupted, there: int, source: Source) -> bool:
