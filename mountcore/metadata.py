@@ -98,8 +98,9 @@ class Metadata:
                 return
         if node.kind is Kind.FILE and node.version is not None and self._remote.caps.set_mtime and node.linked:
             cached = node.item or self._store.get(node.path())
-            before = await self._remote.stat(node.path()) if cached is not None and cached.spans else None
-            entry = await self._remote.set_mtime(node.path(), mtime_ns)
+            with self._store.kept(cached):
+                before = await self._remote.stat(node.path()) if cached is not None and cached.spans else None
+                entry = await self._remote.set_mtime(node.path(), mtime_ns)
             if cached is not None and (not cached.dirty or cached.untouched) and cached.row.base is not None:
                 self._contents.fetcher.stop(cached)
                 ours = before is None or before.version.matches(cached.row.base)

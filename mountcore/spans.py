@@ -70,6 +70,11 @@ class SpanSet:
         """Bytes in the set."""
         return self._total
 
+    @property
+    def stop(self) -> int:
+        """Where the last span ends; 0 without any."""
+        return self._edges[-1] if self._edges else 0
+
     def enter(self, ledger: Ledger) -> None:
         """From here on every change of this set is counted there; what it holds now is there already."""
         self._ledger = ledger

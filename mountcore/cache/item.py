@@ -45,8 +45,8 @@ TOUCHED = 2_000_000_000
 class Item:
     """A cached file. ``row`` is what the index is to know; `Store.save` writes it there."""
 
-    __slots__ = ("_file", "claimed", "doubts", "fd", "generation", "handles", "leases", "lent", "marked", "opens",
-                 "promised", "row", "saved", "seen", "streams", "writers")  # fmt: skip
+    __slots__ = ("_file", "claimed", "doubts", "fd", "generation", "handles", "keeps", "leases", "lent", "marked",
+                 "opens", "promised", "row", "saved", "seen", "streams", "writers")  # fmt: skip
 
     def __init__(self, row: Row, file: str) -> None:
         self.row = row
@@ -63,6 +63,8 @@ class Item:
         self.handles = 0
         self.writers = 0
         """Handles, and among them those that may write."""
+        self.keeps = 0
+        """Who has it in hand across checkpoints without using its file; see `Store.kept`."""
         self.leases = 0
         """Handles whose held bytes are used by foreign threads: not one may be given back."""
         self.lent = 0
@@ -144,16 +146,23 @@ class Item:
         """One more user of the cache file; opens it if need be. Every `acquire` has its `release`."""
         if self.fd < 0:
             self.fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            held = os.fstat(self.fd).st_size
-            if held > self.size:
-                # a crash between the index and the file: what is past the end must not come back as data
-                os.ftruncate(self.fd, self.size)
-            elif held < self.size:
-                os.ftruncate(self.fd, self.size)
-                if not self.dirty:
-                    self.row.spans.remove(Span(held, self.size))
+            try:
+                self._fit()
+            except OSError:
+                self.close_file()
+                raise
         self.opens += 1
         return self.fd
+
+    def _fit(self) -> None:
+        """Make the file as long as it is claimed to be."""
+        row, held = self.row, os.fstat(self.fd).st_size
+        if held < row.spans.stop:
+            if row.dirty:
+                raise Corrupt(self.path, "the cache file is shorter than it was written; was it changed by hand?")
+            row.spans.clip(held)
+        if held != row.size:  # longer: a crash between the index and the file; that must not come back as data
+            os.ftruncate(self.fd, row.size)
 
     def release(self) -> None:
         """One user less. The descriptor stays until `close_file`, so that opening again is cheap."""

@@ -198,6 +198,7 @@ def _recover(store: Store, left: str) -> None:
             store.cut_to_synced(item)
         if store.power_lost and row.promise < 2:  # closed, perhaps, but not synced: no copy may be replaced by it
             log.warning("%s was not synced when the machine stopped, and may have lost bytes", row.path)
+            store.cut_to_file(item)
             row.promise = 0
     for ident in {*unreadable, *lost}:
         store.set_aside(ident, "its entry in the upload journal is damaged")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import itertools
 import logging
 import os
 import sqlite3
@@ -194,6 +195,13 @@ class Store:
         self.save(item)
         os.truncate(self._file(item.id), item.size)
 
+    def cut_to_file(self, item: Item) -> None:
+        """After a loss of power: the disk may not have got all that the index knows of."""
+        held = os.stat(self._file(item.id)).st_size if item.spans else 0
+        if held < item.spans.stop:
+            item.cut(held)
+            self.save(item)
+
     # use
 
     def acquire(self, item: Item) -> int:
@@ -222,6 +230,19 @@ class Store:
             self._unsaved[item.id] = item
             self._rest(item)
 
+    @contextlib.contextmanager
+    def kept(self, *items: Item | None) -> Iterator[None]:
+        """None of these is evicted, or dropped from memory, while the block runs: who goes on with one that was would
+        be writing into a file that the index does not know."""
+        held = [item for item in items if item is not None]
+        for item in held:
+            item.keeps += 1
+        try:
+            yield
+        finally:
+            for item in held:
+                item.keeps -= 1
+
     def _rest(self, item: Item) -> None:
         self._idle[item.id] = item
         self._idle.move_to_end(item.id)
@@ -230,8 +251,8 @@ class Store:
                 self.save_resting()
             except OSError as problem:  # what was fetched is fetched again
                 log.info("the cache index cannot be brought up to date: %s", problem)
-            for _ in range(DROPPED):
-                self._drop_from_memory(next(iter(self._idle.values())))
+            for item in [item for item in itertools.islice(self._idle.values(), DROPPED) if not item.keeps]:
+                self._drop_from_memory(item)
 
     def save_resting(self) -> None:
         """Write access times, and what was fetched, of the items that rest in memory; eviction goes by them."""
@@ -314,6 +335,8 @@ class Store:
 
     def save(self, item: Item) -> None:
         """Write the item's claim to the index."""
+        if self._items.get(item.id) is not item:
+            raise StorageError(item.path, "the cache has given this up already")
         self.index.save(item.row)
         item.saved = item.row.spans.total
 
@@ -483,6 +506,8 @@ class Store:
         ``moved``: of a rename from there, which the remote has done, that is the end. ``owed``: it is so, whether or
         not the index can be written now.
         """
+        if self._items.get(item.id) is not item:
+            raise StorageError(path, "the cache has given this up already")
         item.row.path, old = path, item.row.path
         try:
             self.index.publish(item.row, moved=moved, owed=owed)
@@ -579,9 +604,9 @@ class Store:
         del self._unlinker.gone[: len(gone)]
 
     def in_use(self, ident: ItemId) -> Item | None:
-        """The item if it is in memory and acquired."""
+        """The item if it is in memory, and acquired or kept."""
         item = self._items.get(ident)
-        return item if item is not None and item.opens else None
+        return item if item is not None and (item.opens or item.keeps) else None
 
     def open_clean(self) -> list[Item]:
         """Clean items in use whose bytes no foreign thread relies on, the largest first."""
@@ -595,7 +620,7 @@ class Store:
             item = self._items.get(ident)
             if item is None:
                 resting += held
-            elif item.opens or item.dirty:
+            elif item.opens or item.keeps or item.dirty:
                 continue
             else:
                 loaded.append(item)

@@ -205,18 +205,19 @@ class WriteBack:
     async def paused(self, *items: Item | None, below: str | None = None) -> AsyncIterator[None]:
         """`withdraw` these, and all below a directory, and start none of them before the block is left.
 
-        Holds for what becomes dirty meanwhile, too: their names are about to change.
+        Holds for what becomes dirty meanwhile, too: their names are about to change. None of these is evicted.
         """
         pause = _Pause({item.id for item in items if item is not None}, None if below is None else below + "/")
         self._pauses.append(pause)
         try:
-            if below is None:  # by id: the queue may be long
-                tasks = [task for ident in pause.items if (task := self._tasks.get(ident)) is not None]
-            else:
-                tasks = [task for task in self._tasks.values() if pause.covers(task.item)]
-            for dirty in [task.item for task in tasks]:
-                await self.withdraw(dirty)
-            yield
+            with self._store.kept(*items):
+                if below is None:  # by id: the queue may be long
+                    tasks = [task for ident in pause.items if (task := self._tasks.get(ident)) is not None]
+                else:
+                    tasks = [task for task in self._tasks.values() if pause.covers(task.item)]
+                for dirty in [task.item for task in tasks]:
+                    await self.withdraw(dirty)
+                yield
         finally:
             self._pauses.remove(pause)
             for ident in pause.items:

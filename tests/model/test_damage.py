@@ -14,7 +14,7 @@ import trio
 
 from mountcore.cache.index import Index
 from mountcore.cache.opening import open_store, store_directory
-from mountcore.errors import StorageError
+from mountcore.errors import Corrupt, StorageError
 from mountcore.remotes.memory import Memory
 from mountcore.remotes.protocol import Version
 
@@ -193,3 +193,30 @@ async def test_an_index_that_has_forgotten_everything_deletes_nothing(tmp_path: 
         assert await live.read_file(vfs, "clean") == CLEAN
         assert await vfs.drain() == ()
     assert DIRTY in kept_aside(directory)
+
+
+@pytest.mark.parametrize("how", ["deleted", "cut"])
+async def test_a_changed_file_whose_bytes_are_gone_is_an_error_and_never_zeros(tmp_path: Path, how: str) -> None:
+    """Somebody tidied the cache by hand, say. What the remote has stays; a user may discard the rest."""
+    remote = memory()
+    await edit(remote, "file", b"as stored")
+    cache, image = tmp_path / "cache", tmp_path / "image"
+    async with opened(remote, settings(cache)) as vfs:
+        await live.write_file(vfs, "file", b"changed" * 1000)
+        shutil.copytree(cache, image)  # what a kill here would leave
+        await vfs.discard_changes(await vfs.resolve("file"))
+    (held,) = store_directory(image, remote.identity).glob("data/*/*")
+    if how == "deleted":
+        held.unlink()
+    else:
+        os.truncate(held, 3000)
+    async with opened(remote, settings(image)) as vfs:
+        left = await vfs.drain(1)
+        assert [upload.path for upload in left] == ["file"]
+        assert "shorter" in left[0].error
+        with pytest.raises(Corrupt, match="shorter"):
+            await live.read_file(vfs, "file")
+        assert await content_of_remote(remote.inner) == {"file": b"as stored"}
+        await vfs.discard_changes(await vfs.resolve("file"))
+        assert await live.read_file(vfs, "file") == b"as stored"
+    assert await content_of_remote(remote.inner) == {"file": b"as stored"}

@@ -288,6 +288,39 @@ async def test_a_kill_while_the_remote_renames_over_a_changed_file_leaves_one_of
 
 
 @pytest.mark.trio
+@pytest.mark.parametrize("how", ["renamed", "replaced", "time set"])
+async def test_a_file_whose_cached_bytes_are_given_back_while_it_is_changed_stays_known(
+    tmp_path: Path, how: str
+) -> None:
+    """Eviction runs while the remote is asked; what is written afterwards must be found by the start after a kill."""
+    remote = memory()
+    cache, image = tmp_path / "cache", tmp_path / "image"
+    await edit(remote, "file", b"as stored")
+    await edit(remote, "other", b"another")
+    async with opened(remote, settings(cache)) as vfs:
+        assert await live.read_file(vfs, "file") == b"as stored"
+        assert await live.read_file(vfs, "other") == b"another"
+        gate = remote.gate("set_mtime" if how == "time set" else "rename")
+        path = {"renamed": "new", "replaced": "other", "time set": "file"}[how]
+        async with trio.open_nursery() as nursery:
+            if how == "time set":
+                nursery.start_soon(vfs.set_mtime, await vfs.resolve("file"), 10**18)
+            else:
+                nursery.start_soon(live.rename, vfs, "file", path)
+            await gate.entered.wait()
+            vfs.evictor.make_room(1 << 40)
+            gate.release()
+        await live.append(vfs, path, b", and changed")
+        shutil.copytree(cache, image)  # what a kill here would leave
+        remote.down = Unreachable()
+    remote.down = None
+    async with opened(remote, settings(image)) as vfs:
+        assert await live.read_file(vfs, path) == b"as stored, and changed"
+        assert not await vfs.drain()
+    assert (await content_of_remote(remote.inner))[path] == b"as stored, and changed"
+
+
+@pytest.mark.trio
 @pytest.mark.parametrize("happened", [False, True], ids=["not-yet", "done"])
 async def test_a_kill_while_the_remote_removes_a_changed_file_leaves_all_of_it_or_nothing(
     tmp_path: Path, happened: bool
