@@ -59,6 +59,10 @@ class Operations:
         self.vfs = vfs
         self.inodes = Inodes(vfs.root)
         self.xattrs = Xattrs(vfs)
+        self.attributes: Callable[[Node], Attributes] = vfs.attributes
+        """What stat(2) shows. Asked of every name in a listing, and so not wrapped."""
+        self.told: Callable[[Node], None] = self.inodes.remember
+        """The kernel was told of the node by a reply that counts."""
         self.handles: dict[int, Handle] = {}
         """Open files; sessions look here for the paths on which a microsecond counts."""
         self.stale_entry: Callable[[int, str], None] = lambda parent, name: None
@@ -103,14 +107,6 @@ class Operations:
         if not self._folds or (not self._folds_ascii and name.isascii()):
             return True
         return node is not None and node.name == name
-
-    def told(self, node: Node) -> None:
-        """The kernel was told of the node by a reply that counts."""
-        self.inodes.remember(node)
-
-    def attributes(self, node: Node) -> Attributes:
-        """What stat(2) shows."""
-        return self.vfs.attributes(node)
 
     async def readlink(self, inode: int) -> str:
         """Where a symlink points."""

@@ -29,6 +29,8 @@ MOMENT = 1_000_000
 may open it at once, and asks if it has nothing to go by. What it writes itself makes it ask all the same."""
 _DOTS = (b".", b"..")
 _DIRECTORY = k.DIRENT_KINDS[Kind.DIRECTORY]
+_PAGE = k.PAGE
+_PACK_PLUS = k.DIRENT_PLUS.pack
 _NO_ENTRY = bytes(k.ENTRY.size + k.ATTRIBUTES.size)
 
 
@@ -145,15 +147,23 @@ class Requests:
 
     def _told_in_listing(self, node: Node, place: int, length: int) -> bytes:
         """`_told` and the entry of the listing, packed in one go: this is done for every name."""
-        inode, _, mode, size, mtime, atime, ctime, uid, gid, nlink = self._ops.attributes(node)
-        lasting, steady = self._ops.lasting(node.name, node), node.item is None or self._steady(node)
-        seconds, nanos = divmod(mtime, 1_000_000_000)
-        self._ops.told(node)
-        return k.DIRENT_PLUS.pack(
-            inode, 0, self._seconds * lasting, self._seconds * steady, self._nanos * lasting, self._nanos * steady,
-            inode, size, (size + 511) // 512, atime // 1_000_000_000, seconds, ctime // 1_000_000_000,
-            atime % 1_000_000_000, nanos, ctime % 1_000_000_000, mode, nlink, uid, gid, 0, k.PAGE, 0,
-            inode, place, length, mode >> 12,
+        ops = self._ops
+        inode, _, mode, size, mtime, atime, ctime, uid, gid, nlink = ops.attributes(node)
+        lasting, steady = ops.lasting(node.name, node), node.item is None or self._steady(node)
+        seconds = mtime // 1_000_000_000
+        nanos = mtime - seconds * 1_000_000_000
+        ops.told(node)
+        if not (atime == mtime == ctime and lasting and steady):
+            return k.DIRENT_PLUS.pack(
+                inode, 0, self._seconds * lasting, self._seconds * steady, self._nanos * lasting, self._nanos * steady,
+                inode, size, (size + 511) // 512, atime // 1_000_000_000, seconds, ctime // 1_000_000_000,
+                atime % 1_000_000_000, nanos, ctime % 1_000_000_000, mode, nlink, uid, gid, 0, k.PAGE, 0,
+                inode, place, length, mode >> 12,
+            )  # fmt: skip
+        lifetime, rest = self._seconds, self._nanos
+        return _PACK_PLUS(
+            inode, 0, lifetime, lifetime, rest, rest, inode, size, (size + 511) >> 9, seconds, seconds, seconds,
+            nanos, nanos, nanos, mode, nlink, uid, gid, 0, _PAGE, 0, inode, place, length, mode >> 12,
         )  # fmt: skip
 
     def _attr_out(self, node: Node) -> Reply:
@@ -473,19 +483,19 @@ class Requests:
             room -= fixed + 8
             parts.append(_NO_ENTRY * plus + k.DIRENT.pack(directory.inode, place + 1, len(name), _DIRECTORY))
             parts.append(name + k.PADDING[len(name)])
-        for place in range(max(start, len(_DOTS)), len(entries) + len(_DOTS)):
-            node = entries[place - len(_DOTS)]
-            if node.parent is not directory:
-                continue
+        told = self._told_in_listing
+        for place, node in entries.since(max(start - len(_DOTS), 0)):
             name = node.name.encode("utf-8", "surrogateescape")
-            padding = k.PADDING[len(name) & 255]
-            room -= fixed + len(name) + len(padding)
+            length = len(name)
+            padding = k.PADDING[length & 255]
+            room -= fixed + length + len(padding)
             if room < 0:
                 break
+            after = place + len(_DOTS) + 1
             parts += (
-                self._told_in_listing(node, place + 1, len(name))
+                told(node, after, length)
                 if plus
-                else k.DIRENT.pack(node.inode, place + 1, len(name), k.DIRENT_KINDS[node.kind]),
+                else k.DIRENT.pack(node.inode, after, length, k.DIRENT_KINDS[node.kind]),
                 name,
                 padding,
             )

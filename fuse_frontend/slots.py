@@ -8,7 +8,7 @@ one that comes is put at the end. Used by `operations`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import final
 
 from mountcore.remotes.protocol import Kind
@@ -37,6 +37,13 @@ class Slots:
 
     def __getitem__(self, place: int) -> Node:
         return (self._directory.children or {}).get(self._names[place], _GONE)
+
+    def since(self, place: int) -> Iterator[tuple[int, Node]]:
+        """The places that have a name now, from ``place`` on. The directory does not change meanwhile."""
+        children = self._directory.children or {}
+        for number, name in enumerate(self._names[place:] if place else self._names, place):
+            if (node := children.get(name)) is not None:
+                yield number, node
 
     def take_in(self, nodes: Iterable[Node]) -> None:
         """Names that have no place yet get one."""

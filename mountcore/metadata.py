@@ -27,9 +27,6 @@ class Attributes(NamedTuple):
     nlink: int
 
 
-_TYPE_BITS = {Kind.FILE: stat.S_IFREG, Kind.DIRECTORY: stat.S_IFDIR, Kind.SYMLINK: stat.S_IFLNK}
-
-
 @final
 class Metadata:
     """Attributes of nodes, shown and set."""
@@ -41,29 +38,34 @@ class Metadata:
         self._store = contents.store
         self._tree = contents.tree
         self._changes = contents.changes
+        owner = contents.settings.owner
+        self._file_perms = owner.file_perms & ~owner.umask
+        self._dir_perms = owner.dir_perms & ~owner.umask
+        self._link_perms = owner.link_perms & ~owner.umask
+        self._owner, self._explicit = (owner.uid, owner.gid), owner.explicit
+        self._no_modtime = contents.settings.no_modtime
 
     def attributes(self, node: Node) -> Attributes:
         """What stat(2) shows now. Not a checkpoint, no network."""
-        owner, item = self._settings.owner, node.item
+        item, kind = node.item, node.kind
         size, mtime = node.size, node.mtime_ns
         if item is not None:
             size = item.size
             mtime = item.row.mtime_ns or mtime
-        if self._settings.no_modtime and node.kind is Kind.FILE and node.parent is not None:
-            mtime = node.parent.mtime_ns
+        if kind is Kind.FILE:
+            bits, perms, nlink = stat.S_IFREG, self._file_perms, 1
+            if self._no_modtime and node.parent is not None:
+                mtime = node.parent.mtime_ns
+        elif kind is Kind.DIRECTORY:
+            bits, perms, nlink = stat.S_IFDIR, self._dir_perms, 2
+        else:
+            bits, perms, nlink = stat.S_IFLNK, self._link_perms, 1
         if node.mode is not None:
             perms = node.mode
-        elif node.kind is Kind.DIRECTORY:
-            perms = owner.dir_perms & ~owner.umask
-        elif node.kind is Kind.SYMLINK:
-            perms = owner.link_perms & ~owner.umask
-        else:
-            perms = owner.file_perms & ~owner.umask
-        uid, gid = (owner.uid, owner.gid) if owner.explicit or node.owner is None else node.owner
-        return Attributes(
-            node.inode, node.kind, _TYPE_BITS[node.kind] | perms, size, mtime, mtime, mtime, uid, gid,
-            2 if node.kind is Kind.DIRECTORY else 1 if node.linked else 0,
-        )  # fmt: skip
+        if node.parent is None and nlink == 1:
+            nlink = 0
+        uid, gid = self._owner if self._explicit or node.owner is None else node.owner
+        return Attributes(node.inode, kind, bits | perms, size, mtime, mtime, mtime, uid, gid, nlink)
 
     def try_set_mtime(self, node: Node, mtime_ns: int) -> bool:
         """Like `set_mtime`, for a file that waits for its upload; answers whether it is done. Not a checkpoint."""

@@ -409,7 +409,7 @@ class Tree:
                 if node is not None:
                     node.parent = None
                 node = before[name] = self.make(directory, name, entry.kind, entry.ident)
-                self._apply(node, entry)
+                _fill(node, entry)
                 if not first:
                     self._listener(directory, name, node, False)
             elif self._apply(node, entry):
@@ -469,6 +469,14 @@ class Tree:
                 if node is None:
                     node = directory.children[name] = self.make(directory, name, Kind.FILE)
                 self._adopt(node, item)
+
+
+def _fill(node: Node, entry: Entry) -> None:
+    """Take over what the remote says of a new node; `Tree._apply`, when there is nothing to compare with."""
+    if entry.kind is Kind.FILE:
+        node.version = Version(entry.size, entry.mtime_ns, entry.resolution_ns, entry.tag)
+    node.size, node.mtime_ns = entry.size, entry.mtime_ns if entry.mtime_ns is not None else time.time_ns()
+    node.mode, node.target, node.owner = entry.mode, entry.target, entry.owner
 
 
 def _entry(node: Node) -> Entry:

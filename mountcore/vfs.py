@@ -73,6 +73,8 @@ class Vfs:
         self._nursery = nursery
         self._conflicts = Conflicts(contents)
         self._metadata = Metadata(contents)
+        self.attributes: Callable[[Node], Attributes] = self._metadata.attributes
+        """What stat(2) shows now. Not a checkpoint, no network."""
         self._extras = Extras(contents)
         self._names = Namespace(contents)
         self._views = Views(contents, self._metadata)
@@ -132,10 +134,6 @@ class Vfs:
             waiting += [node for node in children.values() if node.kind is Kind.DIRECTORY]
 
     # attributes
-
-    def attributes(self, node: Node) -> Attributes:
-        """What stat(2) shows now. Not a checkpoint, no network."""
-        return self._metadata.attributes(node)
 
     def try_set_mtime(self, node: Node, mtime_ns: int) -> bool:
         """`set_mtime`, if nothing has to be waited for; answers whether it is done. Not a checkpoint."""

@@ -22,7 +22,8 @@ import trio
 
 from ..errors import InvalidName, IsDirectory, NotFound, Refused, Stale, StorageError, Unsupported
 from . import local_files
-from .local_files import BATCH, PIECE
+from .local_files import PIECE
+from .local_scan import BATCH, Scan, walk
 from .partials import LONGEST
 from .paths import check_lengths, check_path, join, parent
 from .protocol import (
@@ -98,8 +99,9 @@ class Local(Remote):
         return self._caps
 
     async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
-        scan, batch = await self._run(directory, local_files.scan, self._real(directory))
+        scan = await self._run(directory, Scan, self._real(directory))
         with closing(scan):
+            batch = scan.first
             while True:
                 for entry in batch:
                     if entry is not None and entry.kind is Kind.SYMLINK and not self._caps.symlinks:
@@ -108,7 +110,7 @@ class Local(Remote):
                         yield entry
                 if len(batch) < BATCH:
                     break
-                batch = await self._run(directory, local_files.batch, scan)
+                batch = await self._run(directory, scan.batch)
 
     async def stat(self, path: str) -> Entry:
         entry = await self._run(path, local_files.stat, self._content(path), path)
@@ -234,8 +236,8 @@ class Local(Remote):
     async def list_tree(self, directory: str) -> AsyncGenerator[tuple[str, Entry], None]:
         if not self._caps.list_tree:
             raise Unsupported(directory, "one directory at a time, where links are not shown as links")
-        with closing(local_files.walk(self._real(directory))) as walk:
-            while (found := await self._run(directory, next, walk, None)) is not None:
+        with closing(walk(self._real(directory))) as batches:
+            while (found := await self._run(directory, next, batches, None)) is not None:
                 for below, entry in found:
                     yield join(directory, below) if below else directory, entry
 

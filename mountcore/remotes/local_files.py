@@ -12,31 +12,24 @@ import hashlib
 import os
 import stat as st
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from itertools import islice
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import trio
 
 from .. import errors
 from ..errors import Corrupt, InvalidName, IsDirectory, NotDirectory, NotFound, Stale, StorageError
 from .expecting import check_expected
-from .partials import ABANDONED_AFTER, is_abandonable, is_ours, partial_name
-from .paths import basename, join
+from .local_scan import entry_of
+from .partials import ABANDONED_AFTER, is_abandonable, partial_name
+from .paths import basename
 from .protocol import Absent, Entry, Expect, Kind, Source, Span
-
-if TYPE_CHECKING:
-    Scan = os._ScandirIterator[str]
 
 PIECE = 1 << 20
 COPY_PIECE = 64 << 20
 FIRST = 128 << 10
 """Bytes read together with opening."""
-BATCH = 1000
-"""Entries per thread hop of a listing."""
 USER = "user."
-_IDENTS = (1 << 63) - 1
 _BY_ERRNO: dict[int, type[StorageError]] = {
     kind.code: kind for kind in errors.REPLIES if kind not in (StorageError, errors.Corrupt)
 } | {
@@ -55,54 +48,13 @@ def translated(path: str, problem: OSError) -> StorageError:
     return kind(path)
 
 
-def _entry(name: str, real: str, status: os.stat_result) -> Entry | None:
-    target = ""
-    match st.S_IFMT(status.st_mode):
-        case st.S_IFREG:
-            kind, size = Kind.FILE, status.st_size
-        case st.S_IFDIR:
-            kind, size = Kind.DIRECTORY, 0
-        case st.S_IFLNK:
-            kind, size, target = Kind.SYMLINK, status.st_size, os.readlink(real)
-        case _:
-            return None
-    return Entry(
-        name, kind, size, status.st_mtime_ns, mode=st.S_IMODE(status.st_mode), target=target,
-        owner=(status.st_uid, status.st_gid), ident=hash((status.st_dev, status.st_ino)) & _IDENTS,
-    )  # fmt: skip
-
-
-def scan(real: str) -> tuple[Scan, list[Entry | None]]:
-    """Begin a listing: most directories are listed in one hop to a thread."""
-    found = os.scandir(real)
-    try:
-        return found, batch(found)
-    except BaseException:
-        found.close()
-        raise
-
-
-def batch(scan: Scan) -> list[Entry | None]:
-    """The next entries, None for what is not shown; fewer than ``BATCH`` at the end only."""
-    found: list[Entry | None] = []
-    for item in islice(scan, BATCH):
-        entry = None
-        if not is_ours(item.name):
-            try:
-                entry = _entry(item.name, item.path, item.stat(follow_symlinks=False))
-            except FileNotFoundError:  # deleted since the directory was read
-                entry = None
-        found.append(entry)
-    return found
-
-
 def stat(real: str, path: str) -> Entry:
     """What is there, links not followed; for "" the root, a directory."""
-    entry = _entry(basename(path), real, os.lstat(real))
+    entry = entry_of(basename(path), os.lstat(real), real)
     if entry is None:
         raise NotFound(path, "neither a file nor a directory")
     if not path and entry.kind is not Kind.DIRECTORY:
-        entry = _entry("", real, os.stat(real))
+        entry = entry_of("", os.stat(real), real)
         if entry is None or entry.kind is not Kind.DIRECTORY:
             raise NotDirectory(path)
     return entry
@@ -368,21 +320,6 @@ def set_attribute(real: str, path: str, name: str, value: bytes | None) -> None:
         if problem.errno == errno.ENODATA:
             raise NotFound(path, f"it has no attribute {name!r}") from None
         raise
-
-
-def walk(real: str) -> Generator[list[tuple[str, Entry]], None, None]:
-    """Everything below, as (path of its directory, entry), some at a time."""
-    waiting = [""]
-    while waiting:
-        directory = waiting.pop()
-        with (
-            suppress(FileNotFoundError) if directory else nullcontext(),
-            os.scandir(os.path.join(real, directory)) as scan,
-        ):
-            while found := batch(scan):
-                entries = [entry for entry in found if entry is not None]
-                waiting += [join(directory, entry.name) for entry in entries if entry.kind is Kind.DIRECTORY]
-                yield [(directory, entry) for entry in entries]
 
 
 @contextmanager
