@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import final
 
 import trio
@@ -116,6 +117,8 @@ class Core:
                 remote = LimitedRemote(entry.remote, limits) if limits else entry.remote
                 remote = Links(remote) if settings.links else remote
                 store.shown_as("links as files" if settings.links else "")
+                if not remote.caps.writable:
+                    settings = replace(settings, read_only=True)
                 async with trio.open_nursery() as nursery:
                     entry.vfs = vfs = Vfs(remote, store, listings, settings, nursery)
                     await vfs.recover(reachable=root is not None)

@@ -8,63 +8,43 @@ from __future__ import annotations
 
 import re
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
+from typing import cast
 
 import trio
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mountcore.errors import StorageError  # noqa: E402
-from mountcore.remotes.protocol import ANYTHING, Capabilities, Remote, RenameScope  # noqa: E402
-from mountcore.remotes.registry import open_remote  # noqa: E402
-from tests.servers import DAV_SERVERS, INDEX_SERVERS, SERVERS, SSH_SERVERS, samba  # noqa: E402
+from mountcore.errors import ReadOnly, StorageError  # noqa: E402
+from mountcore.remotes.protocol import ANYTHING, Capabilities, Entry, Remote, RenameScope  # noqa: E402
+from tests.servers.places import PLACES, READ_ONLY, Kind  # noqa: E402
 
 GUIDE = ROOT / "docs" / "GUIDE.md"
 HEAD = (
-    "| storage | rename | replaces in one step | times | links | modes | hashes | copies | free space |\n"
-    "|---|---|---|---|---|---|---|---|---|"
+    "| storage | rename | replaces in one step | times | links | modes | hashes | copies | free space | empty folders "
+    "| names |\n|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
-Opens = Callable[[], AbstractContextManager[Remote]]
+ROWS: dict[str, Kind] = {kind.title: kind for kind in (PLACES | READ_ONLY).values()}
+PROBES = {"UTF-8 only": "caf\udce9", "no line breaks": "a\nb", "not every character": " a;b?c:d\\e\x01 "}
+"""Names by what is said of a storage that does not keep them."""
 
 
-@contextmanager
-def _folder() -> Iterator[Remote]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield open_remote("local", {}, folder)
-
-
-@contextmanager
-def _memory() -> Iterator[Remote]:
-    yield open_remote("memory", {}, "")
-
-
-def _served(kind: str, start: Callable[[], AbstractContextManager[object]]) -> Opens:
-    @contextmanager
-    def opened() -> Iterator[Remote]:
-        with start() as server:
-            yield open_remote(kind, server.options, getattr(server, "prefix", ""))  # type: ignore[attr-defined]
-
-    return opened
-
-
-#: how each row is found out, by its words in the table
-ROWS: dict[str, Opens] = {
-    "`local`": _folder,
-    "`memory`": _memory,
-    "`ftp` (proftpd)": _served("ftp", SERVERS["proftpd"]),
-    "`sftp` (OpenSSH)": _served("sftp", SSH_SERVERS["sshd"]),
-    "`sftp` (proftpd)": _served("sftp", SSH_SERVERS["proftpd-sftp"]),
-    "`smb` (Samba)": _served("smb", samba),
-    "`webdav` (rclone's server)": _served("webdav", DAV_SERVERS["rclone-webdav"]),
-    "`webdav` (Apache)": _served("webdav", DAV_SERVERS["apache"]),
-    "`http` (nginx)": _served("http", INDEX_SERVERS["nginx"]),
-}
+async def _keeps(remote: Remote, name: str) -> bool:
+    """Whether a file of that name is stored and found again."""
+    try:
+        remote.check_name(name)
+        await remote.put(name, _Nothing(), expect=ANYTHING, mtime_ns=None)
+        async with aclosing(cast(AsyncGenerator[Entry, None], remote.list(""))) as listing:
+            found = name in [entry.name async for entry in listing]
+        await remote.remove(name)
+    except StorageError:
+        return False
+    return found
 
 
 class _Nothing:
@@ -74,30 +54,57 @@ class _Nothing:
         return b""
 
 
-async def _known(remote: Remote) -> Capabilities:
-    """What a remote says of itself once it has met its storage."""
+async def _keeps_case(remote: Remote) -> bool:
+    for name in ("case", "CASE"):
+        await remote.put(name, _Nothing(), expect=ANYTHING, mtime_ns=None)
+    async with aclosing(cast(AsyncGenerator[Entry, None], remote.list(""))) as listing:
+        found = {entry.name async for entry in listing}
+    for name in found & {"case", "CASE"}:
+        await remote.remove(name)
+    return {"case", "CASE"} <= found
+
+
+async def _keeps_tag(remote: Remote) -> bool:
+    """Whether what is renamed is known by the same etag, where etags tell versions apart."""
+    if not remote.caps.tags or remote.caps.rename is RenameScope.NONE:
+        return True
+    await remote.put("g", _Nothing(), expect=ANYTHING, mtime_ns=None)
+    before = await remote.stat("g")
+    await remote.rename("g", "h")
+    after = await remote.stat("h")
+    await remote.remove("h")
+    return before.tag == after.tag
+
+
+async def _known(remote: Remote) -> tuple[Capabilities, str, bool]:
+    """What a remote says of itself once it has met its storage, what is said of names there, and of renaming."""
     await remote.stat("")
     try:
         await remote.put("f", _Nothing(), expect=ANYTHING, mtime_ns=10**18)
         await remote.remove("f")
-    except StorageError:
-        pass  # only read from
+    except ReadOnly:
+        return remote.caps, "", True
+    lost = [what for what, name in PROBES.items() if not await _keeps(remote, name)]
+    if not await _keeps_case(remote):
+        lost.append("case is ignored")
+    keeps_tag = await _keeps_tag(remote)
     found = remote.caps
     await remote.aclose()
-    return found
+    return found, ", ".join(lost) or "any", keeps_tag
 
 
 def row(name: str) -> str:
     """One row, found out now."""
-    with ROWS[name]() as remote:
-        caps = trio.run(_known, remote)
+    with ROWS[name].start() as opens:
+        caps, names, keeps_tag = trio.run(_known, opens(""))
     step = {1: "ns", 100: "100 ns", 1_000_000: "ms", 1_000_000_000: "s"}.get(caps.mtime_resolution_ns, "s")
     links = [word for word, has in (("symbolic", caps.symlinks), ("hard", caps.hard_links)) if has]
     cells = [
-        {RenameScope.NONE: "", RenameScope.FILE: "files", RenameScope.TREE: "trees"}[caps.rename],
+        {RenameScope.NONE: "", RenameScope.FILE: "files", RenameScope.TREE: "trees"}[caps.rename]
+        + ("" if keeps_tag else ", as new versions"),
         "yes" if caps.atomic_put else "", step if caps.set_mtime else "", ", ".join(links),
         "yes" if caps.modes else "", ", ".join(sorted(caps.hashes)), "yes" if caps.copy else "",
-        "yes" if caps.usage else "",
+        "yes" if caps.usage else "", "yes" if caps.real_directories and names else "", names,
     ]  # fmt: skip
     return "| " + " | ".join([name, *cells]) + " |"
 
@@ -109,6 +116,15 @@ def documented() -> dict[str, str]:
         raise SystemExit(f"{GUIDE} has no block '<!-- capabilities --> … <!-- end -->'")
     lines = block[1].splitlines()[2:]
     return {line.split("|")[1].strip(): line for line in lines}
+
+
+def documented_cells() -> dict[str, dict[str, str]]:
+    """The same taken apart, by the heads of the columns."""
+    heads = [cell.strip() for cell in HEAD.splitlines()[0].split("|")[2:-1]]
+    found = {}
+    for title, line in documented().items():
+        found[title] = dict(zip(heads, [cell.strip() for cell in line.split("|")[2:-1]], strict=True))
+    return found
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ REMEDIES: dict[type[StorageError], str] = {
 def about_remote(problem: StorageError, label: str) -> None:
     """Note which remote this was about, and the remedy; :func:`describe` says both."""
     problem.add_note(label)
+    if "; " in problem.said:
+        return  # it says what to do itself
     for kind, remedy in REMEDIES.items():
         if isinstance(problem, kind):
             problem.add_note(remedy)

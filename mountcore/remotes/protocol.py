@@ -118,6 +118,8 @@ class RenameScope(enum.Enum):
 class Capabilities:
     """Facts about a remote. Nobody asks ``isinstance``; a missing capability gets one documented fallback."""
 
+    writable: bool = True
+    """Where not, nothing can ever be changed, and a mount is read-only."""
     rename: RenameScope = RenameScope.NONE
     rename_replaces: bool = False
     """A file renamed onto an existing file replaces it, and no moment has neither."""

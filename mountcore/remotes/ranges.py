@@ -7,13 +7,14 @@ what comes after is not read. Used by the storage types that are plain HTTP.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import final
 
-from ..errors import Corrupt, Stale
+from ..errors import Corrupt, IsDirectory, Stale
 from .objects.http import Response
-from .protocol import Span, Version
+from .paths import check_path
+from .protocol import Entry, Kind, Span, Version
 from .web import SECOND, tag_of, time_of
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -29,6 +30,21 @@ class Download:
         self._start = span.start
         self._stop = min(span.stop, version.size) if version.size >= 0 else span.stop
         self.ranged = self._start > 0 or self._stop < version.size
+
+    @classmethod
+    async def of(
+        cls, path: str, span: Span, version: Version | None, stat: Callable[[str], Awaitable[Entry]]
+    ) -> Download:
+        """Of the version that is expected; of what is there where none is, or where no answer would tell."""
+        check_path(path)
+        if version is None or span.length == 0:
+            now = await stat(path)
+            if now.kind is Kind.DIRECTORY:
+                raise IsDirectory(path)
+            if version is not None and not now.version.matches(version):
+                raise Stale(path, "the file has changed")
+            version = now.version
+        return cls(path, span, version)
 
     @property
     def empty(self) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,12 @@ from mountcore.remotes.memory import Memory
 from mountcore.remotes.protocol import Remote
 from mountcore.remotes.registry import open_remote
 from mountcore.settings import CacheSettings, VfsSettings
-from tests.servers import FtpServer, proftpd, pyftpdlib, vsftpd
-from tests.servers.objects import azurite, moto_s3
-from tests.servers.ssh import sshd
-from tests.servers.web import apache
+from tests.servers.places import PLACES, Kind
 
 from .doors import Ability, Door, FtpDoor, MountDoor, VfsDoor, forget_everything, walk
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+from guide_capabilities import documented_cells
 
 NEVER = 3600.0
 """Seconds: nothing is uploaded before the test drains."""
@@ -37,7 +38,7 @@ def vfs_over_memory(stack: ExitStack, place: Path) -> Door:
     return VfsDoor(core, vfs, lambda base: core.call(content_of_remote_below, remote, base))
 
 
-async def content_of_remote_below(remote: Memory, base: str) -> Content:
+async def content_of_remote_below(remote: Remote, base: str) -> Content:
     """Paths relative to ``base``."""
     return {path[len(base) + 1 :]: data for path, data in (await content_of_remote(remote, base)).items()}
 
@@ -66,19 +67,6 @@ def _mount(stack: ExitStack, place: Path, session: str) -> Door:
     return _mounted(stack, place, session, open_remote("local", {}, str(place / "store")), place / "store")
 
 
-def mount_over_sftp(stack: ExitStack, place: Path) -> Door:
-    """A mount of a folder on OpenSSH's server."""
-    server = stack.enter_context(sshd())
-    remote = open_remote("sftp", server.options, server.prefix)
-    return _mounted(stack, place, "direct", remote, server.root)
-
-
-def mount_over_webdav(stack: ExitStack, place: Path) -> Door:
-    """A mount of a folder on Apache, which takes any name and sets no times."""
-    server = stack.enter_context(apache())
-    return _mounted(stack, place, "direct", open_remote("webdav", server.options, ""), server.root)
-
-
 def _mounted(stack: ExitStack, place: Path, session: str, remote: Remote, store: Path) -> Door:
     need_fuse()
     settings = VfsSettings(cache=CacheSettings(directory=place / "cache", write_back=0.05))
@@ -96,75 +84,37 @@ def _mounted(stack: ExitStack, place: Path, session: str, remote: Remote, store:
     )
 
 
-def mount_over_s3(stack: ExitStack, place: Path) -> Door:
-    """A bucket that marks its directories."""
-    server = stack.enter_context(moto_s3())
-    options, bucket = server.options | {"directory_markers": "true"}, server.bucket()
-    return _mounted_and_read_anew(stack, place, lambda below: open_remote("s3", options, bucket + below))
-
-
-def mount_over_azure(stack: ExitStack, place: Path) -> Door:
-    """A container of Azurite's."""
-    server = stack.enter_context(azurite())
-    container = server.bucket()
-
-    def opened(below: str) -> Remote:
-        return open_remote(server.kind, server.options, container + below)
-
-    return _mounted_and_read_anew(stack, place, opened)
-
-
-def mount_over_opendal(stack: ExitStack, place: Path) -> Door:
-    """A folder, through OpenDAL."""
-    (place / "store").mkdir()
-    options = {"service": "fs", "config": f"root='{place / 'store'}'"}
-    return _mounted_and_read_anew(stack, place, lambda below: open_remote("opendal", options, below.strip("/")))
-
-
-def mount_over_crypt(stack: ExitStack, place: Path) -> Door:
-    """Encrypted names and contents in a folder."""
-    (place / "store").mkdir()
-    options = {"remote": str(place / "store"), "password": "between us", "password2": "salt"}
-
-    def opened(below: str) -> Remote:
-        inner = open_remote("local", {}, str(place / "store"))
-        return open_remote("crypt", options, below.strip("/"), inner)
-
-    return _mounted_and_read_anew(stack, place, opened)
-
-
-def mount_over_ftp(
-    server: Callable[[], AbstractContextManager[FtpServer]],
-) -> Callable[[ExitStack, Path], Door]:
-    """A mount of a folder on an FTP server."""
+def mount_over(kind: Kind) -> Callable[[ExitStack, Path], Door]:
+    """A mount of a storage; what is stored is read by another remote, rooted below, which knows nothing."""
 
     def door(stack: ExitStack, place: Path) -> Door:
-        running = stack.enter_context(server())
-        return _mounted_and_read_anew(stack, place, lambda below: open_remote("ftp", running.options, below.strip("/")))
+        need_fuse()
+        opened = stack.enter_context(kind.start())
+        settings = VfsSettings(cache=CacheSettings(directory=place / "cache", write_back=0.05))
+        remote = opened("")
+        mount = stack.enter_context(mounted(remote, place, settings, spoken("direct")))
+
+        async def stored(base: str) -> Content:
+            if kind is PLACES["memory"]:
+                return await content_of_remote_below(remote, base)
+            other = opened(base)
+            try:
+                return await content_of_remote(other)
+            finally:
+                await other.aclose()
+
+        def drain() -> None:
+            left = mount.run(mount.vfs.drain)
+            assert not left, f"not uploaded: {left}"
+
+        return MountDoor(
+            str(mount.path),
+            lambda base: mount.run(stored, base),
+            drain,
+            lambda: mount.run(forget_everything, mount.vfs),
+        )
 
     return door
-
-
-def _mounted_and_read_anew(stack: ExitStack, place: Path, opened: Callable[[str], Remote]) -> Door:
-    """A mount; what is stored is read by another remote, rooted ``/below``, which knows nothing."""
-    need_fuse()
-    settings = VfsSettings(cache=CacheSettings(directory=place / "cache", write_back=0.05))
-    mount = stack.enter_context(mounted(opened(""), place, settings, spoken("direct")))
-
-    async def stored(base: str) -> Content:
-        other = opened(f"/{base}" if base else "")
-        try:
-            return await content_of_remote(other)
-        finally:
-            await other.aclose()
-
-    def drain() -> None:
-        left = mount.run(mount.vfs.drain)
-        assert not left, f"not uploaded: {left}"
-
-    return MountDoor(
-        str(mount.path), lambda base: mount.run(stored, base), drain, lambda: mount.run(forget_everything, mount.vfs)
-    )
 
 
 def ftp_over_a_folder(stack: ExitStack, place: Path) -> Door:
@@ -189,23 +139,38 @@ def ftp_over_a_folder(stack: ExitStack, place: Path) -> Door:
     )
 
 
-PLAIN_NAMES = frozenset({Ability.RAW_NAMES, Ability.LINE_BREAKS, Ability.TIMES})
+LACKS: dict[str, Ability] = {
+    "times": Ability.TIMES,
+    "empty folders": Ability.EMPTY_DIRECTORIES,
+    "UTF-8 only": Ability.RAW_NAMES,
+    "no line breaks": Ability.LINE_BREAKS,
+    "not every character": Ability.ANY_NAME,
+    "case is ignored": Ability.CASE,
+    "as new versions": Ability.RENAMED_CHANGES,
+}
+"""What the guide's words say that a storage cannot; a column that is empty, or a word in the column of names."""
+
+
+def lacks_of(kind: Kind) -> frozenset[Ability]:
+    """What a mount of it cannot, and why: what the guide says, and nothing else."""
+    row = documented_cells()[kind.title]
+    words = [column for column, cell in row.items() if not cell]
+    words += row["names"].split(", ") + row["rename"].split(", ")
+    trees = frozenset[Ability]() if "trees" in words else {Ability.TREES}
+    return MountDoor.lacks | trees | {LACKS[word] for word in words if word in LACKS}
+
+
 DOORS: dict[str, tuple[frozenset[Ability], Callable[[ExitStack, Path], Door]]] = {
     "vfs-memory": (VfsDoor.lacks, vfs_over_memory),
     "vfs-folder": (VfsDoor.lacks, vfs_over_a_folder),
     "fuse-folder": (MountDoor.lacks, mount_over_a_folder),
     "passthrough-folder": (MountDoor.lacks, passthrough_over_a_folder),
-    "fuse-s3": (MountDoor.lacks | {Ability.LINE_BREAKS}, mount_over_s3),  # moto's addresses end at a line break
     "ftp-folder": (FtpDoor.lacks, ftp_over_a_folder),
-    "fuse-sftp": (MountDoor.lacks, mount_over_sftp),
-    "fuse-webdav": (MountDoor.lacks | {Ability.TIMES}, mount_over_webdav),
-    "fuse-ftp-pyftpdlib": (MountDoor.lacks | {Ability.RAW_NAMES}, mount_over_ftp(pyftpdlib)),
-    "fuse-ftp-vsftpd": (MountDoor.lacks, mount_over_ftp(vsftpd)),
-    "fuse-ftp-proftpd": (MountDoor.lacks, mount_over_ftp(proftpd)),
-    "fuse-azureblob": (MountDoor.lacks | PLAIN_NAMES | {Ability.EMPTY_DIRECTORIES, Ability.TREES}, mount_over_azure),
-    "fuse-opendal": (MountDoor.lacks | PLAIN_NAMES | {Ability.TREES, Ability.ANY_NAME}, mount_over_opendal),
-    "fuse-crypt": (MountDoor.lacks, mount_over_crypt),
+    **{f"fuse-{name}": (lacks_of(kind), mount_over(kind)) for name, kind in PLACES.items()},
 }
+_MORE = "local alias ftp-pure-ftpd sftp-proftpd webdav-rclone webdav-wsgidav webdav-copyparty s3-plain s3-rclone swift"
+MORE = tuple(f"fuse-{name}" for name in _MORE.split())
+"""Further servers of a type that has one already, and Swift, which takes minutes: run with ``--all-examples``."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -225,7 +190,7 @@ SAMPLED = tuple(name for name in DOORS if name.startswith("fuse-") and name != "
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The option is known only where this folder is named on the command line."""
-    parser.addoption("--all-examples", action="store_true", help="every example through the slow doors too")
+    parser.addoption("--all-examples", action="store_true", help="every example, through every door")
 
 
 def _is_left_out(item: pytest.Item, seen: set[object]) -> bool:
@@ -234,7 +199,7 @@ def _is_left_out(item: pytest.Item, seen: set[object]) -> bool:
     if name not in SAMPLED or item.config.getoption("--all-examples", False):
         return False
     test = (name, getattr(item, "originalname", item.name))
-    if test in seen:
+    if test in seen or name in MORE:
         return True
     seen.add(test)
     return False

@@ -40,6 +40,8 @@ class Ability(enum.Enum):
     TIMES = "set a modification time"
     ANY_NAME = "carry every character in a name"
     EMPTY_DIRECTORIES = "keep a directory that has nothing in it"
+    CASE = "tell names apart that differ in case alone"
+    RENAMED_CHANGES = "go on changing a file whose directory was renamed before its upload (both are kept)"
     TREES = "rename a directory (programs copy instead)"
 
 

@@ -71,6 +71,21 @@ def test_a_directory_is_not_a_file(door: Door) -> None:
 
 
 @pytest.mark.needs(Ability.TREES)
+def test_renaming_a_directory_takes_all_files_along(door: Door) -> None:
+    door.mkdir("old")
+    door.mkdir("old/sub")
+    door.write("old/stored", b"stored")
+    door.write("old/sub/deep", b"deep")
+    door.drain()
+    door.write("old/queued", b"queued")
+    door.rename("old", "new")
+    assert walk(door) == {
+        "new": None, "new/stored": b"stored", "new/queued": b"queued", "new/sub": None, "new/sub/deep": b"deep"
+    }  # fmt: skip
+
+
+@pytest.mark.needs(Ability.TREES)
+@pytest.mark.needs(Ability.EMPTY_DIRECTORIES)
 @pytest.mark.parametrize("stored", [False, True], ids=["queued", "stored"])
 def test_renaming_a_directory_takes_everything_below_along(door: Door, stored: bool) -> None:
     expected = {"new": None, "new/sub": None, "new/sub/deep": b"deep", "new/file": b"file", "new/sub2": None}
@@ -87,6 +102,7 @@ def test_renaming_a_directory_takes_everything_below_along(door: Door, stored: b
 
 
 @pytest.mark.needs(Ability.TREES)
+@pytest.mark.needs(Ability.RENAMED_CHANGES)
 def test_files_in_a_renamed_directory_go_on_being_changed(door: Door) -> None:
     door.mkdir("a")
     door.write("a/stored", b"one")

@@ -111,6 +111,7 @@ def test_a_file_is_renamed_to_the_other_normal_form_of_its_name(door: Door, stor
     assert walk(door) == {composed: b"content"}
 
 
+@pytest.mark.needs(Ability.CASE)
 def test_names_that_differ_in_case_are_different_files(door: Door) -> None:
     door.write("Readme", b"one")
     door.write("README", b"two")

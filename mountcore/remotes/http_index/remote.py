@@ -10,7 +10,7 @@ from typing import NoReturn, final
 
 import trio
 
-from ...errors import IsDirectory, NotDirectory, NotFound, ReadOnly, Refused, Stale, StorageError, TooLarge, Unsupported
+from ...errors import NotDirectory, NotFound, ReadOnly, Refused, StorageError, TooLarge, Unsupported
 from ..guard import Guard
 from ..partials import is_ours
 from ..paths import basename, check_path, join
@@ -56,7 +56,7 @@ class HttpIndex(Remote):
 
     @property
     def caps(self) -> Capabilities:
-        return Capabilities(ranged_read=self._ranges, parallelism=self._site.settings.connections)
+        return Capabilities(writable=False, ranged_read=self._ranges, parallelism=self._site.settings.connections)
 
     async def list(self, directory: str) -> AsyncGenerator[Entry, None]:
         check_path(directory)
@@ -144,15 +144,7 @@ class HttpIndex(Remote):
 
     @asynccontextmanager
     async def read(self, path: str, span: Span, version: Version | None) -> AsyncIterator[AsyncIterator[bytes]]:
-        check_path(path)
-        if version is None or span.length == 0:
-            now = await self.stat(path)
-            if now.kind is Kind.DIRECTORY:
-                raise IsDirectory(path)
-            if version is not None and not now.version.matches(version):
-                raise Stale(path, "the file has changed")
-            version = now.version
-        download = Download(path, span, version)
+        download = await Download.of(path, span, version, self.stat)
         if download.empty:
             yield download.nothing()
             return

@@ -114,13 +114,15 @@ def _koofr(kind: str, words: Words, root: str) -> Service:
 
 def _azurefiles(kind: str, words: Words, root: str) -> Service:
     account, share = words.text("account"), words.text("share_name")
-    endpoint = words.text("endpoint") or f"https://{account}.file.core.windows.net"
+    given = words.text("endpoint")
+    endpoint = _url(kind, words, "endpoint") if given else f"https://{account}.file.core.windows.net"
     config = {"account_name": account, "share_name": share, "endpoint": endpoint, "account_key": words.text("key")}
     if sas := words.text("sas_url"):
         config["sas_token"] = urlsplit(sas).query or sas
     if not config["account_key"] and "sas_token" not in config:
         raise Refused("azurefiles: key or sas_url is missing")
-    return Service("azfile", {k: v for k, v in config.items() if v}, f"{account}/{share}", root)
+    place = f"{_host(endpoint)}/{account}/{share}" if given else f"{account}/{share}"
+    return Service("azfile", {k: v for k, v in config.items() if v}, place, root)
 
 
 def _seafile(kind: str, words: Words, root: str) -> Service:

@@ -406,7 +406,7 @@ _BY_STATUS: dict[int, tuple[type[StorageError], str]] = {
 
 def _translated(path: str, identity: str, problem: Exception) -> StorageError:
     """OpenDAL's error as ours: by its kind, then by the status that the service answered."""
-    text = str(problem)
+    text = str(problem).partition("\n\nBacktrace:")[0]
     said = f"{identity}: {_first_line(problem)}"
     status = int(found[1]) if (found := re.search(r"\bstatus: (\d{3})\b", text)) else 0
     kind = _BY_KIND.get(type(problem).__name__)
@@ -426,18 +426,20 @@ def _translated(path: str, identity: str, problem: Exception) -> StorageError:
     if "timeout" in text.lower() or "timed out" in text.lower():
         return TimedOut(path, said)
     if "certificate" in text.lower():
-        return Denied(path, f"{said}: its certificate is not trusted")
+        return Denied(path, f"{said}: its certificate is not trusted; add the authority to the system's certificates")
     if 400 <= status < 500:
         return StorageError(path, said)
     return Unreachable(path, said)
 
 
 def _first_line(problem: Exception) -> str:
-    """What failed, without the context below it, which has addresses; with the reason, which stands last."""
-    lines = str(problem).strip().splitlines()
-    first = re.sub(r" \(at \S+:\d+:\d+\)", "", lines[0]) if lines else type(problem).__name__
-    last = lines[-1].strip() if len(lines) > 1 and "Source:" in str(problem) else ""
-    last = re.sub(r"\S*://\S*", "the service", last)
+    """What failed, with the reason; without the context, which has addresses, and without the stack below it."""
+    said, _, reason = str(problem).strip().partition("\n\nBacktrace:")[0].partition("\nSource:\n")
+    lines = said.splitlines()
+    first = lines[0] if lines else type(problem).__name__
+    last = re.sub(r"\S*://\S*", "the service", " ".join(reason.split()))
+    if "client error (Connect): " in last:
+        return last.partition("client error (Connect): ")[2][:300]
     return f"{first} ({last})"[:300] if last else first[:300]
 
 

@@ -238,10 +238,11 @@ class ThroughObstore:
 
     def _ours(self, problem: Exception) -> BaseException:
         """obstore's error as ours. Its text begins with what failed; an answer's document follows."""
-        text = str(problem).partition("\n\nDebug source:")[0]
+        text, _, details = str(problem).partition("\n\nDebug source:")
         code = found[1] if (found := re.search(r"<Code>(\w+)</Code>", text)) else ""
         status = int(found[1]) if (found := re.search(r"status code: (\d{3})", text)) else 0
-        said = f"{self.identity}: " + (code or (f"HTTP {status}" if status else _shortened(text)))
+        reasons = re.findall(r'(?:message|error): "([^"]+)"', details) or [_shortened(text)]
+        said = f"{self.identity}: " + (code or (f"HTTP {status}" if status else reasons[-1]))
         match problem:
             case FileNotFoundError():
                 return NotFound("", said)
@@ -266,10 +267,10 @@ class ThroughObstore:
             return Denied("", f"{said}; {self._place.remedy}")
         if status == 404:
             return NotFound("", said)
-        if "timed out" in text or "timeout" in text.lower():
-            return TimedOut("", said)
-        if "certificate" in text.lower():
-            return Denied("", f"{said}; ca_cert names a file of certificates to trust")
+        if "timed out" in text or "TimedOut" in details or "kind: Timeout" in details:
+            return TimedOut("", f"{self.identity}: no answer in time")
+        if wrong := re.search(r"InvalidCertificate\(\s*(\w+)", details):
+            return Denied("", f"{self.identity}: bad certificate: {wrong[1]}; ca_cert names a file of some to trust")
         if not status or status >= 500 or status in (408, 429):
             return Unreachable("", said)
         return StorageError("", said)

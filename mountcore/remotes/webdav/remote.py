@@ -247,15 +247,7 @@ class WebDav(Remote):
 
     @asynccontextmanager
     async def read(self, path: str, span: Span, version: Version | None) -> AsyncIterator[AsyncIterator[bytes]]:
-        check_path(path)
-        if version is None or span.length == 0:
-            now = await self.stat(path)
-            if now.kind is Kind.DIRECTORY:
-                raise IsDirectory(path)
-            if version is not None and not now.version.matches(version):
-                raise Stale(path, "the file has changed")
-            version = now.version
-        download = Download(path, span, version)
+        download = await Download.of(path, span, version, self.stat)
         if download.empty:
             yield download.nothing()
             return
