@@ -152,9 +152,13 @@ class Operations:
         await self.vfs.rmdir(self.inodes[parent], await self._spelling(parent, name))
 
     async def rename(self, parent: int, name: str, new_parent: int, new_name: str, flags: int) -> None:
-        """Rename; ``flags`` as in rename(2): NOREPLACE is kept, EXCHANGE is EINVAL like on most file systems."""
+        """Rename; ``flags`` as in rename(2): NOREPLACE and EXCHANGE are kept, others are EINVAL."""
+        if flags == RENAME_EXCHANGE:
+            name, new_name = await self._spelling(parent, name), await self._spelling(new_parent, new_name)
+            await self.vfs.exchange(self.inodes[parent], name, self.inodes[new_parent], new_name)
+            return
         if flags & ~RENAME_NOREPLACE:
-            raise InvalidName(new_name, "names cannot be exchanged")
+            raise InvalidName(new_name, "rename(2) of this kernel's with a flag that is not known here")
         name = await self._spelling(parent, name)
         await self.vfs.rename(
             self.inodes[parent], name, self.inodes[new_parent], new_name, replace=not flags & RENAME_NOREPLACE
@@ -229,7 +233,7 @@ class Operations:
         """A directory and its entries by their places. One whose parent is not the directory is left out."""
         node = self._directories[handle]
         slots = self._slots[node.inode]
-        if start == 0 or node.children is None:
+        if start == 0 or node.children is None or self.vfs.unsettled(node):
             slots.take_in(await self.vfs.children(node))
         return node, slots
 
@@ -237,7 +241,7 @@ class Operations:
         """Like `entries`, answered at once; None when the remote has to be asked."""
         node = self._directories[handle]
         slots = self._slots[node.inode]
-        if start == 0 or node.children is None:
+        if start == 0 or node.children is None or self.vfs.unsettled(node):
             found = self.vfs.try_children(node)
             if found is None:
                 return None

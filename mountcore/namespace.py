@@ -200,6 +200,13 @@ class Namespace:
         self._changes.entry(parent, name, None)
         self._changes.entry(new_parent, new_name, node, gone=target)
 
+    async def move(self, node: Node, parent: Node, name: str) -> None:
+        """Give a node a name that is free, and tell nobody; the caller holds the locks that `rename` takes."""
+        if node.kind is Kind.DIRECTORY:
+            await self._rename_directory(node, None, parent, name)
+        else:
+            await self._rename_file(node, None, parent, name)
+
     async def _rename_file(self, node: Node, target: Node | None, parent: Node, name: str) -> None:
         old, new = node.path(), join(parent.path(), name)
         if node.kind is Kind.FILE:

@@ -28,6 +28,7 @@ from .conflicts import Conflicts
 from .contents import Contents
 from .direct import DirectReader, DirectWriter
 from .errors import Busy, Denied, Exists, InvalidName, IsDirectory, NotFound, ReadOnly, StorageError, Unsupported
+from .exchange import Exchange
 from .extras import Extras
 from .handle import CachedHandle, Handle, OpenFlags
 from .listings import Listings
@@ -77,6 +78,7 @@ class Vfs:
         """What stat(2) shows now. Not a checkpoint, no network."""
         self._extras = Extras(contents)
         self._names = Namespace(contents)
+        self._exchange = Exchange(contents, self._names)
         self._views = Views(contents, self._metadata)
         self._pinning = Pinning(contents)
         self._poller = Poller(contents)
@@ -181,6 +183,7 @@ class Vfs:
 
     async def lookup(self, parent: Node, name: str) -> Node:
         """The node of a name; NotFound when the directory does not have it."""
+        await self._exchange.settled(parent)
         node = await self.tree.find(parent, name) or await self._views.find(parent, name)
         if node is None:
             raise NotFound(join(parent.path(), name))
@@ -188,7 +191,7 @@ class Vfs:
 
     def try_lookup(self, parent: Node, name: str) -> Node | None:
         """Like `lookup`, answered at once from a listing that is believed; None: use `lookup`."""
-        if not self.tree.fresh(parent):
+        if not self.tree.fresh(parent) or self._exchange.hides(parent):
             return None
         node = self.tree.known(parent, name)
         if node is None and not self._views.named(name):
@@ -204,13 +207,14 @@ class Vfs:
 
     async def children(self, directory: Node) -> Sequence[Node]:
         """All entries of a directory, as they are now."""
+        await self._exchange.settled(directory)
         found = list((await self.tree.load(directory)).values())
         self._ahead.listed(directory)
         return found
 
     def try_children(self, directory: Node) -> Sequence[Node] | None:
         """Like `children`, from a listing that is believed; None: use `children`."""
-        if directory.children is None or not self.tree.fresh(directory):
+        if directory.children is None or not self.tree.fresh(directory) or self._exchange.hides(directory):
             return None
         self._ahead.listed(directory)
         return list(directory.children.values())
@@ -253,6 +257,14 @@ class Vfs:
         CrossDevice where the remote cannot rename what it holds; programs then copy and delete.
         """
         await self._names.rename(parent, name, new_parent, new_name, replace=replace)
+
+    async def exchange(self, parent: Node, name: str, other: Node, other_name: str) -> None:
+        """Two files or directories exchange their names: for everybody at once, and in three renames at the remote."""
+        await self._exchange.exchange(parent, name, other, other_name)
+
+    def unsettled(self, directory: Node) -> bool:
+        """Whether names in a directory are being exchanged, so that only `lookup` and `children` tell what is there."""
+        return self._exchange.hides(directory)
 
     # files
 

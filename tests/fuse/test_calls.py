@@ -86,8 +86,34 @@ def test_rename_with_flags(mount: Mount) -> None:
     renameat2(a, mount.path / "c", RENAME_NOREPLACE)
     assert (mount.path / "c").read_text() == "a"
     with refused(errno.EINVAL):
-        renameat2(mount.path / "c", b, RENAME_EXCHANGE)
-    assert ((mount.path / "c").read_text(), b.read_text()) == ("a", "b")
+        renameat2(mount.path / "c", b, RENAME_NOREPLACE | RENAME_EXCHANGE)
+
+
+def test_names_are_exchanged(mount: Mount, store: Path) -> None:
+    a, b, d = mount.path / "a", mount.path / "b", mount.path / "d"
+    a.write_text("a")
+    b.write_text("bb")
+    d.mkdir()
+    (d / "below").write_text("below")
+    numbers = a.stat().st_ino, b.stat().st_ino
+    with a.open() as reader:
+        renameat2(a, b, RENAME_EXCHANGE)
+        assert (a.read_text(), b.read_text(), reader.read()) == ("bb", "a", "a")
+    assert (b.stat().st_ino, a.stat().st_ino) == numbers
+    renameat2(a, d, RENAME_EXCHANGE)
+    assert (d.read_text(), (a / "below").read_text()) == ("bb", "below")
+    renameat2(d, a / "below", RENAME_EXCHANGE)
+    assert (d.read_text(), (a / "below").read_text()) == ("below", "bb")
+    with refused(errno.EINVAL):
+        renameat2(a, a / "below", RENAME_EXCHANGE)
+    with refused(errno.ENOENT):
+        renameat2(b, mount.path / "absent", RENAME_EXCHANGE)
+    assert sorted(os.listdir(mount.path)) == ["a", "b", "d"]
+    assert mount.run(mount.vfs.drain) == ()
+    assert {name: (store / name).read_text() for name in ("b", "d", "a/below")} == {
+        "b": "a", "d": "below", "a/below": "bb",
+    }  # fmt: skip
+    assert sorted(os.listdir(store)) == ["a", "b", "d"]
 
 
 def test_there_are_no_hard_links(mount: Mount) -> None:
