@@ -73,7 +73,7 @@ COMMANDS: dict[str, Facts] = dict(
         _command("SITE CHMOD", "mode path", "set permission bits"),
         _command("SITE SYMLINK", "target link", "make a symbolic link; quote names with blanks"),
         _command("SITE HELP", "[cmd]", "show SITE commands", auth=False),
-        _command("SITE UTIME", "YYYYMMDDhhmm[ss] path", "set last modification time"),
+        _command("SITE UTIME", "YYYYMMDDhhmm[ss] path", "set last modification time; also path and 3 times"),
         _command("SIZE", "file-name", "size of a file in TYPE I"),
         _command("STAT", "[path]", "state of the session, or a listing", auth=False),
         _command("STOR", "file-name", "store a file"),

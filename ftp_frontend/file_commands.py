@@ -6,6 +6,7 @@ Part of a session (see :mod:`.handler`), in its thread. Each command is one trip
 from __future__ import annotations
 
 import posixpath
+import re
 import shlex
 import time
 from collections.abc import Sequence
@@ -32,6 +33,9 @@ from .listing import (
 )
 from .replies import explain, quoted
 from .session_commands import SessionCommands
+
+_UTIME = re.compile(r"(?P<path>.+) [0-9]{12,14} (?P<modified>[0-9]{12,14}) [0-9]{12,14} UTC", re.DOTALL)
+"""The other form of SITE UTIME: times of access, change and creation (ncftp, Pure-FTPd)."""
 
 
 class FileCommands(SessionCommands):
@@ -163,9 +167,12 @@ class FileCommands(SessionCommands):
         self.respond(f"213 {facts} {self.path(rest, 'l')}")
 
     def ftp_SITE_UTIME(self, line: str) -> None:
-        stamp, blank, rest = line.partition(" ")
-        if not blank:
-            raise Answer("501 Syntax error: command needs two arguments.")
+        if (named := _UTIME.fullmatch(line)) is not None:
+            stamp, rest = named["modified"], named["path"]
+        else:
+            stamp, blank, rest = line.partition(" ")
+            if not blank:
+                raise Answer("501 Syntax error: command needs two arguments.")
         self._set_time(stamp if len(stamp) > 12 else stamp + "00", rest, "200 SITE UTIME successful.")
 
     def _set_time(self, stamp: str, name: str, reply: str) -> None:

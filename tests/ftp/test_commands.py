@@ -290,6 +290,10 @@ def test_times_are_set_and_shown(client: ftplib.FTP) -> None:
     assert client.sendcmd("MDTM f") == "213 20220102030405"
     client.sendcmd("SITE UTIME 202301020304 f")
     assert client.sendcmd("MDTM f") == "213 20230102030400"
+    store(client, "of two words", b"x")
+    client.sendcmd("SITE UTIME of two words 20240102030405 20240202030405 20240302030405 UTC")
+    assert client.sendcmd("MDTM of two words") == "213 20240202030405"
+    refused(client, "SITE UTIME f 20240102030405 20249902030405 20240302030405 UTC", "501")
     refused(client, "MFMT 2020 f", "501")
     refused(client, "MFMT 20209902030405 f", "501")
     refused(client, "MFMT 20200102030405", "501")
