@@ -48,6 +48,8 @@ class Rule:
     """A body breaks with ``before`` after this many bytes, an upload after the source gave this many."""
     delay: float = 0.0
     """Seconds before it begins, and before each piece of a body."""
+    meanwhile: Callable[[], object] | None = None
+    """What happens elsewhere while it is under way: after it has taken effect, and before the answer."""
     flip: int | None = None
     """An upload arrives with the byte at this offset changed."""
     entry: Callable[[Entry], Entry] | None = None
@@ -109,6 +111,8 @@ class Faulty(Around):
         if rule.before is not None and rule.dies is None:
             raise rule.before
         yield rule
+        if rule.meanwhile is not None:
+            rule.meanwhile()
         if rule.gate_after is not None:
             rule.gate_after.entered.set()
             await rule.gate_after.opened.wait()

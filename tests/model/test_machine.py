@@ -465,6 +465,25 @@ class CoreMachine(RuleBasedStateMachine):
     def be_slow(self, operation: str, delay: float) -> None:
         self.core.sync(lambda: self.remote.rule(operation, delay=delay))
 
+    @rule(
+        operation=st.sampled_from(["put", "list", "stat", "remove", "rename", "rename", "mkdir", "rmdir"]),
+        what=st.sampled_from(["evict", "evict", "forget", "hurry"]),
+    )
+    def have_something_happen_meanwhile(self, operation: str, what: str) -> None:
+        """While the storage is asked for something, the cache is tidied, say."""
+
+        def happen() -> None:
+            match what:
+                case "evict":
+                    with suppress(StorageError):  # an index that fails
+                        self.vfs.evictor.make_room(1 << 40)
+                case "forget":
+                    self.vfs.tree.forget(self.vfs.root)
+                case "hurry":
+                    self.vfs.writeback.hurry()
+
+        self.core.sync(lambda: self.remote.rule(operation, meanwhile=happen))
+
     @rule(at=st.sampled_from([0, 4 * KIB]))
     def change_an_upload_on_its_way(self, at: int) -> None:
         self.faulted = True
