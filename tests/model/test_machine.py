@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import Phase, event, settings
 from hypothesis import strategies as st
@@ -33,7 +34,7 @@ from .faulty import Faulty
 from .live import LiveCore
 from .storage import Content, content_of_remote
 
-EXAMPLES = int(os.environ.get("PORTSIDE_MACHINE_EXAMPLES", "120"))
+EXAMPLES = int(os.environ.get("PORTSIDE_MACHINE_EXAMPLES", "100"))
 STEPS = 50
 RATE = 50.0
 KIB = 1 << 10
@@ -594,6 +595,7 @@ def summary(content: Content) -> dict[str, object]:
 
 
 TestCore = CoreMachine.TestCase
+TestCore.pytestmark = [pytest.mark.timeout(600)]  # a minute on a machine that is not busy
 # threads and time make a run hard to repeat to the letter, so failures are not shrunk: the steps are printed instead
 TestCore.settings = settings(
     max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, print_blob=True, phases=[Phase.generate]
