@@ -80,8 +80,10 @@ class SetattrValid(enum.IntFlag):
     UID = 1 << 1
     GID = 1 << 2
     SIZE = 1 << 3
+    ATIME = 1 << 4
     MTIME = 1 << 5
     HANDLE = 1 << 6
+    ATIME_NOW = 1 << 7
     MTIME_NOW = 1 << 8
 
 

@@ -182,12 +182,17 @@ class Operations:
         *,
         size: int | None = None,
         mtime_ns: int | None = None,
+        atime_ns: int | None = None,
+        read_now: bool = False,
         mode: int | None = None,
         uid: int | None = None,
         gid: int | None = None,
     ) -> Node:
-        """Set length, modification time, and mode and owner where the remote keeps them; else they are the mount's,
-        and setting them is accepted and not kept."""
+        """Set length, modification time, and access time, mode and owner where the remote keeps them; else these are
+        the mount's, and setting them is accepted and not kept.
+
+        ``read_now``: the access time is that of the call, which beside a modification time is worth no request.
+        """
         node = self.inodes[inode]
         if size is not None:
             opened = self.handles.get(handle) if handle is not None else None
@@ -201,6 +206,8 @@ class Operations:
                 await self.vfs.truncate(node, size)
         if mtime_ns is not None:
             await self.vfs.set_mtime(node, mtime_ns)
+        if atime_ns is not None:
+            await self.vfs.set_atime(node, atime_ns, keep=not read_now or mtime_ns is None)
         if uid is not None or gid is not None:
             await self.vfs.set_owner(node, uid, gid)
         if mode is not None:

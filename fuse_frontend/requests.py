@@ -153,17 +153,15 @@ class Requests:
         seconds = mtime // 1_000_000_000
         nanos = mtime - seconds * 1_000_000_000
         ops.told(node)
-        if not (atime == mtime == ctime and lasting and steady):
-            return k.DIRENT_PLUS.pack(
-                inode, 0, self._seconds * lasting, self._seconds * steady, self._nanos * lasting, self._nanos * steady,
-                inode, size, (size + 511) // 512, atime // 1_000_000_000, seconds, ctime // 1_000_000_000,
-                atime % 1_000_000_000, nanos, ctime % 1_000_000_000, mode, nlink, uid, gid, 0, k.PAGE, 0,
-                inode, place, length, mode >> 12,
-            )  # fmt: skip
+        read, read_nanos = seconds, nanos
+        if atime != mtime:
+            read = atime // 1_000_000_000
+            read_nanos = atime - read * 1_000_000_000
         lifetime, rest = self._seconds, self._nanos
         return _PACK_PLUS(
-            inode, 0, lifetime, lifetime, rest, rest, inode, size, (size + 511) >> 9, seconds, seconds, seconds,
-            nanos, nanos, nanos, mode, nlink, uid, gid, 0, _PAGE, 0, inode, place, length, mode >> 12,
+            inode, 0, lifetime * lasting, lifetime * steady, rest * lasting, rest * steady, inode, size,
+            (size + 511) >> 9, read, seconds, ctime // 1_000_000_000, read_nanos, nanos, ctime % 1_000_000_000, mode,
+            nlink, uid, gid, 0, _PAGE, 0, inode, place, length, mode >> 12,
         )  # fmt: skip
 
     def _attr_out(self, node: Node) -> Reply:
@@ -335,8 +333,12 @@ class Requests:
             return self._absent(name)
 
     async def _setattr(self, inode: int, body: memoryview) -> Reply:
-        valid, _, handle, size, _, _, mtime, _, _, mtime_ns, _, mode, _, uid, gid, _ = k.SETATTR_IN.unpack_from(body)
-        times = None
+        valid, _, handle, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, uid, gid, _ = (
+            k.SETATTR_IN.unpack_from(body)
+        )
+        times = read = None
+        if valid & k.SetattrValid.ATIME:
+            read = time.time_ns() if valid & k.SetattrValid.ATIME_NOW else atime * 10**9 + atime_ns
         if valid & k.SetattrValid.MTIME_NOW:
             times = time.time_ns()
         elif valid & k.SetattrValid.MTIME:
@@ -346,6 +348,8 @@ class Requests:
             handle if valid & k.SetattrValid.HANDLE else None,
             size=size if valid & k.SetattrValid.SIZE else None,
             mtime_ns=times,
+            atime_ns=read,
+            read_now=bool(valid & k.SetattrValid.ATIME_NOW),
             mode=mode if valid & k.SetattrValid.MODE else None,
             uid=uid if valid & k.SetattrValid.UID else None,
             gid=gid if valid & k.SetattrValid.GID else None,

@@ -1,4 +1,4 @@
-"""What storage keeps with a file besides its content and time: mode, owner, extended attributes. Used by the Vfs.
+"""What storage keeps with a file besides content and time: mode, owner, access time, attributes. Used by the Vfs.
 
 A file that the remote does not have yet, or whose change is still to be uploaded, gets them once it is stored:
 until then they are in memory alone, and shown. The rest is asked of the remote when it is wanted.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import final
 from weakref import WeakKeyDictionary
@@ -29,6 +30,7 @@ class _Late:
 
     mode: int | None = None
     owner: tuple[int | None, int | None] | None = None
+    atime_ns: int | None = None
     attributes: dict[str, bytes | None] = field(default_factory=dict)
 
 
@@ -81,6 +83,20 @@ class Extras:
             owner = entry.owner or owner
             node.mode = entry.mode if entry.mode is not None else node.mode  # chown(2) takes set-user-ID bits away
         node.owner = owner
+        self._changes.node(ChangeKind.ATTRIBUTES, node)
+
+    async def set_atime(self, node: Node, atime_ns: int, *, keep: bool) -> None:
+        """Set when the node was last read; where the remote does not keep that, and of all but files, it is shown
+        until the next listing."""
+        self._contents.writable(node.path())
+        if keep and self._remote.caps.access_times and node.linked and node.kind is Kind.FILE:
+            if self._waits(node):
+                self._later(node).atime_ns = atime_ns
+            else:
+                with suppress(Unsupported):  # this server does not after all
+                    self._took(node, entry := await self._remote.set_atime(node.path(), atime_ns))
+                    atime_ns = entry.atime_ns if entry.atime_ns is not None else atime_ns
+        node.atime_ns = atime_ns
         self._changes.node(ChangeKind.ATTRIBUTES, node)
 
     async def attributes(self, node: Node) -> Mapping[str, bytes]:
@@ -148,6 +164,8 @@ class Extras:
                 await self.set_mode(node, late.mode)
             for name, value in late.attributes.items():
                 await self.set_attribute(node, name, value)
+            if late.atime_ns is not None:
+                await self.set_atime(node, late.atime_ns, keep=True)
         except NotFound:
             log.debug("%s is gone, and so is what was to be set on it", node.path())
         except StorageError as problem:

@@ -214,9 +214,12 @@ def _text(saved: _Saved) -> str:
     pieces = []
     for start in range(0, len(entries), PIECE):
         rows = [
-            [e.name, e.kind.value, e.size, e.mtime_ns, e.resolution_ns, e.tag, e.mode, e.target, e.owner, e.ident]
+            [
+                e.name, e.kind.value, e.size, e.mtime_ns, e.resolution_ns, e.tag, e.mode, e.target, e.owner, e.ident,
+                e.atime_ns,
+            ]
             for e in entries[start : start + PIECE]
-        ]
+        ]  # fmt: skip
         pieces.append(json.dumps(rows, ensure_ascii=True, separators=(",", ":"))[1:-1])
     return f"[{made!r},[{','.join(pieces)}]]"
 
@@ -228,10 +231,10 @@ def _read(text: str) -> tuple[float, dict[str, Entry]]:
 
 def _entry(
     name: str, kind: str, size: int, mtime_ns: int | None, resolution_ns: int, tag: str, mode: int | None, target: str,
-    owner: tuple[int, int] | None, ident: int | None = None,
+    owner: tuple[int, int] | None, ident: int | None = None, atime_ns: int | None = None,
 ) -> Entry:  # fmt: skip
     owner = None if owner is None else (owner[0], owner[1])
-    return Entry(name, Kind(kind), size, mtime_ns, resolution_ns, tag, mode, target, owner, ident)
+    return Entry(name, Kind(kind), size, mtime_ns, resolution_ns, tag, mode, target, owner, ident, atime_ns)
 
 
 def _key(directory: str) -> str:

@@ -65,7 +65,8 @@ class Metadata:
         if node.parent is None and nlink == 1:
             nlink = 0
         uid, gid = self._owner if self._explicit or node.owner is None else node.owner
-        return Attributes(node.inode, kind, bits | perms, size, mtime, mtime, mtime, uid, gid, nlink)
+        atime = node.atime_ns if node.atime_ns is not None else mtime
+        return Attributes(node.inode, kind, bits | perms, size, mtime, atime, mtime, uid, gid, nlink)
 
     def try_set_mtime(self, node: Node, mtime_ns: int) -> bool:
         """Like `set_mtime`, for a file that waits for its upload; answers whether it is done. Not a checkpoint."""

@@ -45,6 +45,7 @@ class Node:
 
     __slots__ = (
         "__weakref__",
+        "atime_ns",
         "children",
         "edits",
         "folded",
@@ -73,6 +74,8 @@ class Node:
         self.kind = kind
         self.size = 0
         self.mtime_ns = 0
+        self.atime_ns: int | None = None
+        """When it was last read, where the remote says that or somebody has set it; else it counts as `mtime_ns`."""
         self.mode: int | None = None
         self.owner: tuple[int, int] | None = None
         """User and group, where the remote keeps them."""
@@ -446,7 +449,7 @@ class Tree:
             node.mtime_ns = new.mtime_ns if node.kind is Kind.FILE and new.mtime_ns is not None else entry.mtime_ns
         elif not node.mtime_ns:
             node.mtime_ns = time.time_ns()
-        node.mode, node.target, node.owner = entry.mode, entry.target, entry.owner
+        node.mode, node.target, node.owner, node.atime_ns = entry.mode, entry.target, entry.owner, entry.atime_ns
         return changed
 
     def _adopt_dirty(self, directory: Node) -> None:
@@ -476,7 +479,7 @@ def _fill(node: Node, entry: Entry) -> None:
     if entry.kind is Kind.FILE:
         node.version = Version(entry.size, entry.mtime_ns, entry.resolution_ns, entry.tag)
     node.size, node.mtime_ns = entry.size, entry.mtime_ns if entry.mtime_ns is not None else time.time_ns()
-    node.mode, node.target, node.owner = entry.mode, entry.target, entry.owner
+    node.mode, node.target, node.owner, node.atime_ns = entry.mode, entry.target, entry.owner, entry.atime_ns
 
 
 def _entry(node: Node) -> Entry:
@@ -484,5 +487,5 @@ def _entry(node: Node) -> Entry:
     ident = node.inode & ~FROM_REMOTE if node.inode & FROM_REMOTE else None
     return Entry(
         node.name, node.kind, version.size, version.mtime_ns, version.resolution_ns, version.tag, node.mode,
-        node.target, node.owner, ident,
+        node.target, node.owner, ident, node.atime_ns,
     )  # fmt: skip

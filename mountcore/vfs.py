@@ -153,6 +153,10 @@ class Vfs:
         """Set permission bits where the remote keeps them; elsewhere they are the mount's, and this does nothing."""
         await self._extras.set_mode(node, mode)
 
+    async def set_atime(self, node: Node, atime_ns: int, *, keep: bool = True) -> None:
+        """Set the access time: at the remote, where it keeps one, if ``keep``; shown in any case."""
+        await self._extras.set_atime(node, atime_ns, keep=keep)
+
     async def set_owner(self, node: Node, uid: int | None, gid: int | None) -> None:
         """Set user and group where the remote keeps them; elsewhere they are the mount's, and this does nothing."""
         await self._extras.set_owner(node, uid, gid)

@@ -71,6 +71,9 @@ class Around(Remote):
     async def set_owner(self, path: str, uid: int | None, gid: int | None) -> Entry:
         return await self.inner.set_owner(path, uid, gid)
 
+    async def set_atime(self, path: str, atime_ns: int) -> Entry:
+        return await self.inner.set_atime(path, atime_ns)
+
     async def hard_link(self, source: str, target: str) -> Entry:
         return await self.inner.hard_link(source, target)
 

@@ -148,6 +148,10 @@ class LimitedRemote(Around):
         await self._request()
         return await self.inner.set_owner(path, uid, gid)
 
+    async def set_atime(self, path: str, atime_ns: int) -> Entry:
+        await self._request()
+        return await self.inner.set_atime(path, atime_ns)
+
     async def hard_link(self, source: str, target: str) -> Entry:
         await self._request()
         return await self.inner.hard_link(source, target)

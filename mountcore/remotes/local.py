@@ -52,6 +52,7 @@ _CAPS = Capabilities(
     hard_links=True,
     modes=True,
     owners=True,
+    access_times=True,
     attributes=True,
     hashes=frozenset({"md5", "sha1", "sha256"}),
     append=True,
@@ -185,6 +186,13 @@ class Local(Remote):
         def change(real: str) -> Entry:
             before = os.lstat(real)
             os.utime(real, ns=(before.st_atime_ns, mtime_ns), follow_symlinks=False)
+            return local_files.stat(real, path)
+
+        return await self._run(path, change, self._content(path))
+
+    async def set_atime(self, path: str, atime_ns: int) -> Entry:
+        def change(real: str) -> Entry:
+            os.utime(real, ns=(atime_ns, os.lstat(real).st_mtime_ns), follow_symlinks=False)
             return local_files.stat(real, path)
 
         return await self._run(path, change, self._content(path))

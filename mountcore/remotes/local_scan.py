@@ -36,7 +36,7 @@ def entry_of(name: str, status: os.stat_result, real: str, folder: int | None = 
             return None
     return Entry(
         name, kind, size, status.st_mtime_ns, 1, "", st.S_IMODE(status.st_mode), target,
-        (status.st_uid, status.st_gid), hash((status.st_dev, status.st_ino)) & _IDENTS,
+        (status.st_uid, status.st_gid), hash((status.st_dev, status.st_ino)) & _IDENTS, status.st_atime_ns,
     )  # fmt: skip
 
 

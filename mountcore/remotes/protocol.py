@@ -82,6 +82,8 @@ class Entry:
     """User and group by number, only where they mean something on this machine."""
     ident: int | None = None
     """A number that this file keeps for life, whatever it is called, where the storage has one (an inode)."""
+    atime_ns: int | None = None
+    """When it was last read, where the storage says that of every file."""
 
     @property
     def version(self) -> Version:
@@ -137,6 +139,8 @@ class Capabilities:
     hard_links: bool = False
     modes: bool = False
     owners: bool = False
+    access_times: bool = False
+    """`set_atime` works, to ``mtime_resolution_ns``."""
     attributes: bool = False
     """Small named values are kept with a file: a user's extended attributes, an object's metadata."""
     tags: bool = False
@@ -284,6 +288,10 @@ class Remote(Protocol):
     async def set_owner(self, path: str, uid: int | None, gid: int | None) -> Entry:
         """Set user and group by number, None to leave one (:attr:`Capabilities.owners`). Answers what is stored now."""
         raise Unsupported(path, "owners are not kept here")
+
+    async def set_atime(self, path: str, atime_ns: int) -> Entry:
+        """Set when a file was last read (:attr:`Capabilities.access_times`). Answers what is stored now."""
+        raise Unsupported(path, "access times are not kept here")
 
     async def hard_link(self, source: str, target: str) -> Entry:
         """Another name for a file (:attr:`Capabilities.hard_links`); ``Exists`` if the name is taken."""

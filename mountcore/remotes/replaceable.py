@@ -114,6 +114,10 @@ class Replaceable(Around):
         with self._in_use() as inner:
             return await inner.set_owner(path, uid, gid)
 
+    async def set_atime(self, path: str, atime_ns: int) -> Entry:
+        with self._in_use() as inner:
+            return await inner.set_atime(path, atime_ns)
+
     async def symlink(self, path: str, target: str) -> Entry:
         with self._in_use() as inner:
             return await inner.symlink(path, target)

@@ -94,6 +94,24 @@ async def test_hard_links(remote: Remote) -> None:
     assert await fetch(remote, "d/g") == b"content"
 
 
+async def test_access_times(remote: Remote, place: Place) -> None:
+    stored = await put(remote, "f", b"x", mtime_ns=1_500_000_000 * 10**9)
+    if not remote.caps.access_times:
+        await unsupported(remote.set_atime("f", 10**18))
+        return
+    if place.name == "rclone-sftp":  # it says that it has set it, and has not
+        await unsupported(remote.set_atime("f", 10**18))
+        assert not remote.caps.access_times
+        return
+    changed = await remote.set_atime("f", 1_400_000_000 * 10**9)
+    assert (changed.atime_ns, changed.version) == (1_400_000_000 * 10**9, stored.version)
+    assert (await remote.stat("f")).atime_ns == (await entries(remote))["f"].atime_ns == 1_400_000_000 * 10**9
+    assert (await remote.stat("f")).mtime_ns == 1_500_000_000 * 10**9
+    with pytest.raises(NotFound) as caught:
+        await remote.set_atime("absent", 10**18)
+    assert caught.value.path == "absent"
+
+
 async def test_owners(remote: Remote) -> None:
     await put(remote, "f", b"x")
     if not remote.caps.owners:

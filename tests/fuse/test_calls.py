@@ -128,6 +128,8 @@ def test_what_plain_storage_does_not_have(plain: Mount) -> None:
     (plain.path / "f").write_text("x")
     with refused(errno.EPERM):
         os.symlink("f", plain.path / "l")
+    os.utime(plain.path / "f", ns=(10**18, 10**18 + 7))
+    assert (plain.path / "f").stat().st_atime_ns == 10**18
     shown = (plain.path / "f").stat()
     os.chmod(plain.path / "f", 0o600)
     os.chown(plain.path / "f", 12, 34)

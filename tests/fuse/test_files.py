@@ -237,6 +237,33 @@ def test_times_are_set_and_stored(mount: Mount, store: Path) -> None:
     assert (mount.path / "f").stat().st_mtime_ns == 1_500_000_000_123_456_789
 
 
+def test_access_times_are_set_and_stored(mount: Mount, store: Path, tmp_path: Path) -> None:
+    origin, copied, touched = tmp_path / "origin", mount.path / "copied", mount.path / "touched"
+    origin.write_text("x")
+    os.utime(origin, ns=(1_400_000_000_123_456_789, 1_500_000_000_123_456_789))
+    subprocess.run(["cp", "-p", origin, copied], check=True)
+    touched.write_text("y")
+    drain(mount)
+    before = touched.stat().st_mtime_ns
+    subprocess.run(["touch", "-a", "-d", "@1300000000.5", touched], check=True)
+
+    def check(place: Path) -> None:
+        status = (place / "copied").stat()
+        assert (status.st_atime_ns, status.st_mtime_ns) == (1_400_000_000_123_456_789, 1_500_000_000_123_456_789)
+        status = (place / "touched").stat()
+        assert (status.st_atime_ns, status.st_mtime_ns) == (1_300_000_000_500_000_000, before)
+
+    check(mount.path)
+    check(store)
+    mount.run(mount.vfs.refresh)
+    os.listdir(mount.path)
+    check(mount.path)
+    subprocess.run(["touch", "-m", "-d", "@1200000000", touched], check=True)
+    assert touched.stat().st_atime_ns == 1_300_000_000_500_000_000
+    subprocess.run(["touch", touched], check=True)
+    assert touched.stat().st_atime_ns > before
+
+
 def test_fsync_and_fdatasync_return(mount: Mount) -> None:
     with (mount.path / "s").open("wb") as file:
         file.write(b"synced")

@@ -350,6 +350,10 @@ class Crypt(Around):
         with self._about(path):
             return self._again(await self.inner.set_owner(await self._place(path), uid, gid), path)
 
+    async def set_atime(self, path: str, atime_ns: int) -> Entry:
+        with self._about(path):
+            return self._again(await self.inner.set_atime(await self._place(path), atime_ns), path)
+
     async def attributes(self, path: str) -> Mapping[str, bytes]:
         with self._about(path):
             return await self.inner.attributes(await self._place(path))

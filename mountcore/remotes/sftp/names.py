@@ -77,6 +77,7 @@ class Names:
             mode=None if attrs.permissions is None else st.S_IMODE(attrs.permissions),
             target=target,
             owner=owner,
+            atime_ns=None if attrs.atime is None else attrs.atime * SECOND,
         )
 
     async def stat(self, link: Link, path: str) -> Entry:

@@ -70,6 +70,7 @@ class SftpRemote(Remote):
         self._pool = Pool(options, Dialer(options))
         self._slots = trio.Semaphore(self._parallelism)
         self._abandoned: dict[str, set[str]] = {}
+        self._access_times = True
 
     def __repr__(self) -> str:
         return f"<SftpRemote {self.identity}>"
@@ -95,6 +96,7 @@ class SftpRemote(Remote):
             hard_links=facts.hard_links,
             modes=True,
             owners=self._options.owners,
+            access_times=self._options.set_mtime and self._access_times,
             hashes=frozenset(facts.hashes),
             copy=facts.copies,
             usage=facts.usage,
@@ -228,6 +230,22 @@ class SftpRemote(Remote):
             return await self._names.stat(link, path)
 
         return await self._call(path, run)
+
+    async def set_atime(self, path: str, atime_ns: int) -> Entry:
+        if not self._options.set_mtime:
+            raise Unsupported(path, "set_modtime is off")
+
+        async def run(link: Link) -> Entry:
+            wire = self._names.wire(path)
+            now = await link.ask(path, link.sftp.stat(wire))  # version 3 sets both or none
+            await link.ask(path, link.sftp.setstat(wire, asyncssh.SFTPAttrs(atime=seconds(atime_ns), mtime=now.mtime)))
+            return await self._names.stat(link, path)
+
+        stored = await self._call(path, run)
+        if stored.atime_ns is not None and stored.atime_ns != seconds(atime_ns) * SECOND:
+            self._access_times = False  # rclone's server says yes, and shows the other time
+            raise Unsupported(path, "the server does not keep access times")
+        return stored
 
     async def _set(self, path: str, attrs: asyncssh.SFTPAttrs) -> Entry:
         async def run(link: Link) -> Entry:
