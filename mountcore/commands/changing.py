@@ -148,6 +148,8 @@ def touch(argv: list[str]) -> int:
             return None
         if place.is_file:
             await _set(desk, place, "", when)
+        elif str(desk.args.file).endswith("/"):
+            desk.no_directory(desk.args.file)
         elif desk.dry_run:
             desk.tally.skipped(place.label, "touch")
         elif not desk.values["no-create"]:

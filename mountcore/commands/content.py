@@ -11,7 +11,8 @@ from pathlib import Path
 
 import trio
 
-from ..errors import NotDirectory, Refused, StorageError, Unsupported
+from ..errors import Refused, StorageError, Unsupported
+from ..files.check import Finding
 from ..files.content import IN_MEMORY, InMemory, onto_disk
 from ..files.hashes import NAMES, algorithm_named, digest_of
 from ..files.places import Place
@@ -41,7 +42,7 @@ _CAT_OPTIONS = (
     Option("head", "0", "Only the first N bytes", _bytes, "N"),
     Option("tail", "0", "Only the last N bytes", _bytes, "N"),
     Option("discard", "false", "Read, and print nothing", boolean, flag=True),
-    Option("separator", "", "Print this between files", str, "TEXT"),
+    Option("separator", "", "Print this behind each file", str, "TEXT"),
 )
 
 
@@ -52,20 +53,18 @@ def cat(argv: list[str]) -> int:
         place = await desk.place(desk.args.remote, prefer_file=True)
         if place.entry is None:
             desk.no_directory(desk.args.remote)
-        first = True
+        separator = str(desk.values["separator"]).encode()
         sys.stdout.flush()
         async with desk.walker().walk(place) as directories:
             async for listed in directories:
                 for path, entry in listed.items():
                     if entry.kind is Kind.DIRECTORY:
                         continue
-                    if desk.values["separator"] and not first:
-                        sys.stdout.buffer.write(str(desk.values["separator"]).encode())
-                    first = False
                     try:
                         await _print(desk, place, path, entry)
                     except StorageError as problem:
                         desk.tally.failed(path, problem)
+                    sys.stdout.buffer.write(separator)
         sys.stdout.buffer.flush()
 
     return run(make_parser("cat", "Print files.", remote="a file, or a directory whose files are all printed"),
@@ -102,8 +101,8 @@ def rcat(argv: list[str]) -> int:
         if sys.stdin.isatty():
             raise Refused("rcat stores what it reads from standard input, and that is a terminal")
         place = await desk.place(desk.args.file, prefer_file=True)
-        if place.is_directory:
-            raise NotDirectory("", "a directory is there")
+        if place.is_directory or str(desk.args.file).endswith(("/", ":")):
+            raise Refused(f"{place.label}: is a directory; name the file")
         source = await _standard_input()
         if desk.dry_run:
             desk.tally.skipped(desk.args.file, "rcat", source.size)
@@ -180,22 +179,25 @@ async def _sum(desk: Desk, word: str) -> int | None:
     async with desk.walker().walk(place) as directories:
         async for listed in directories:
             for path, entry in listed.items():
-                if entry.kind is Kind.DIRECTORY or (known is not None and path not in known):
+                if entry.kind is Kind.DIRECTORY:
+                    continue
+                if known is not None:
+                    finding = await _compared(desk, place, path, entry, algorithm, known.pop(path, None))
+                    wrong += finding is not Finding.MATCH
+                    print(f"{finding.value} {path}")
                     continue
                 digest = await _one_sum(desk, place, path, entry, algorithm)
-                if known is not None:
-                    if digest != known.pop(path):
-                        wrong += 1
-                        desk.tally.say(f"{path}: {algorithm} differs")
-                    continue
                 text = base64.urlsafe_b64encode(bytes.fromhex(digest)).decode() if desk.values["base64"] else digest
                 line = f"{text or 'UNSUPPORTED':>{width}}  {path}"
                 if desk.values["output-file"]:
                     lines.append(line)
                 else:
                     print(line)
-    for path in known or ():
+    for path in known or () if place.is_directory else ():
+        if not desk.filter.takes_path(path):
+            continue
         wrong += 1
+        print(f"{Finding.NOT_IN_TARGET.value} {path}")
         desk.tally.say(f"{path}: file not found")
     if desk.values["output-file"]:
         text = "".join(f"{line}\n" for line in lines)
@@ -203,6 +205,18 @@ async def _sum(desk: Desk, word: str) -> int | None:
     if known is not None:
         desk.tally.say(f"{wrong} differences found")
     return EXIT_FAILED if wrong else None
+
+
+async def _compared(desk: Desk, place: Place, path: str, entry: Entry, algorithm: str, wanted: str | None) -> Finding:
+    """A file beside the file of sums, which is the source."""
+    if wanted is None:
+        desk.tally.say(f"{path}: sum not found")
+        return Finding.NOT_IN_SOURCE
+    digest = await _one_sum(desk, place, path, entry, algorithm)
+    if digest == wanted:
+        return Finding.MATCH
+    desk.tally.say(f"{path}: {algorithm} differs" if digest else f"{path}: the storage does not tell {algorithm}")
+    return Finding.DIFFER if digest else Finding.ERROR
 
 
 async def _one_sum(desk: Desk, place: Place, path: str, entry: Entry, algorithm: str) -> str:

@@ -81,8 +81,11 @@ async def _copy(desk: Desk, act: Act, *, exactly: bool) -> int | None:
         duration = desk.values["max-duration"]
         with trio.move_on_after(duration if isinstance(duration, float) and duration else float("inf")) as limit:
             try:
-                _check_overlap(source, target, act)
-                await _act(desk, act, transfer, settings, exactly=exactly)
+                if act is Act.MOVE and source.remote is target.remote and source.prefix == target.prefix:
+                    desk.tally.say("nothing to do: source and destination are the same")
+                else:
+                    _check_overlap(source, target, act)
+                    await _act(desk, act, transfer, settings, exactly=exactly)
             except Enough as enough:
                 desk.tally.say(str(enough))
                 code = EXIT_LIMIT

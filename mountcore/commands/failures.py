@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..errors import Denied, NotDirectory, NotFound, Refused, StorageError, TimedOut, Unreachable
+from ..errors import Denied, NotFound, Refused, StorageError, TimedOut, Unreachable
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NO_DIRECTORY, EXIT_NO_FILE, EXIT_TRY_AGAIN, EXIT_FATAL = 1, 2, 3, 4, 5, 7
 EXIT_NO_RETRY, EXIT_LIMIT, EXIT_NOTHING, EXIT_DURATION = 6, 8, 9, 10
@@ -68,7 +68,7 @@ def exit_code(problem: BaseException) -> int:
     match problem:
         case UsageError():
             return EXIT_USAGE
-        case NotFound() | NotDirectory():
+        case NotFound():
             return EXIT_NO_DIRECTORY
         case StorageError(retriable=True):
             return EXIT_TRY_AGAIN

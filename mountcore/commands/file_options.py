@@ -96,6 +96,7 @@ CHANGE_OPTIONS: tuple[Option, ...] = (
     Option("dry-run", "false", "Say what would be done, and do nothing", boolean, flag=True, short="n"),
 )  # fmt: skip
 
+_NOTHING = "Accepted for rclone's sake, does nothing"
 COPY_OPTIONS: tuple[Option, ...] = (
     *CHANGE_OPTIONS,
     Option("transfers", "4", "Files transferred at once", integer(1, 256), "N"),
@@ -121,6 +122,8 @@ COPY_OPTIONS: tuple[Option, ...] = (
     Option("no-unicode-normalization", "false", _option("no-unicode-normalization").help, boolean, flag=True),
     Option("links", "false", "Copy symbolic links as links, where both sides have them", boolean, flag=True, short="l"),
     Option("retries", "3", "Try a file this often where the storage failed", integer(1, 100), "N"),
+    Option("check-first", "false", _NOTHING, boolean, flag=True),
+    Option("no-traverse", "false", _NOTHING, boolean, flag=True),
     Option("progress", "false", "Show progress", boolean, flag=True, short="P"),
     Option("stats", "1m", "How often -v says how far it is; 0: never", parse_duration, "DURATION"),
 )  # fmt: skip
@@ -129,8 +132,12 @@ MOVE_OPTIONS: tuple[Option, ...] = (
     Option("delete-empty-src-dirs", "false", "Remove directories that are empty afterwards", boolean, flag=True),
 )  # fmt: skip
 
+_LAST = "Accepted for rclone's sake: deletions always come last"
 SYNC_OPTIONS: tuple[Option, ...] = (
     Option("max-delete", "-1", "If more files would be deleted than this, delete none and fail", count, "N"),
+    Option("delete-after", "false", _LAST, boolean, flag=True),
+    Option("delete-before", "false", _LAST, boolean, flag=True),
+    Option("delete-during", "false", _LAST, boolean, flag=True),
     Option("delete-excluded", "false", "Delete what the filter leaves out at the destination, too", boolean, flag=True),
     Option("ignore-errors", "false", "Delete although something could not be copied (never if something could not be "
            "listed)", boolean, flag=True),

@@ -17,7 +17,7 @@ from typing import NoReturn, final
 
 import trio
 
-from ..errors import NotFound, StorageError
+from ..errors import NotFound, Refused, StorageError
 from ..files.filters import Filter
 from ..files.places import Place, Places, open_places
 from ..files.sync import Immutable
@@ -27,7 +27,7 @@ from ..options import Option, parse_values
 from ..remotes.conf import Config
 from . import logs
 from .arguments import Parser, from_environment, given
-from .failures import EXIT_NO_RETRY, about_remote, exit_code, leaves
+from .failures import EXIT_NO_RETRY, UsageError, about_remote, exit_code, leaves
 from .file_options import COMMON_OPTIONS, FILTER_OPTIONS, filter_settings, limits
 from .plan import open_config
 
@@ -106,7 +106,10 @@ def run(parser: Parser, argv: list[str], body: Body, *tables: Iterable[Option]) 
     ours = [option for option in options if option.name in _OURS_ALONE]
     environment = from_environment([option for option in options if option.name not in _OURS_ALONE])
     environment |= from_environment(ours, prefixes=("PORTSIDE_",))
-    values = parse_values(options, environment | given(args, options))
+    try:
+        values = parse_values(options, environment | given(args, options))
+    except Refused as problem:
+        raise UsageError(str(problem)) from None
     logs.set_up(values, args.verbose)
     config = open_config(values)
     chosen = Filter(filter_settings(values))

@@ -142,7 +142,7 @@ async def _item(desk: Desk, place: Place, letter: str, path: str, entry: Entry) 
         case "m":
             return mime_type(entry)
         case "i" | "o":
-            return "" if entry.ident is None else str(entry.ident)
+            return ""  # what a service calls a file; inodes and the like are none, for rclone neither
     return ""
 
 

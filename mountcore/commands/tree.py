@@ -13,6 +13,7 @@ from ..remotes.protocol import Kind
 from .file_options import several
 from .filing import Desk, make_parser, run
 
+HALF_A_YEAR = 182.5 * 86_400
 OPTIONS = (
     Option("all", "false", "Also names that begin with a dot", boolean, flag=True, short="a"),
     Option("dirs-only", "false", "Only directories", boolean, flag=True, short="d"),
@@ -85,8 +86,10 @@ def _label(desk: Desk, branch: Branch, path: str) -> str:
     facts = []
     if v["size"]:
         facts.append(f"{branch.size:11d}")
-    if v["modtime"]:
-        facts.append(time.strftime("%b %d %H:%M", time.localtime(mtime_of(branch.entry) // 1_000_000_000)))
+    if v["modtime"] and branch.entry.kind is not Kind.DIRECTORY:
+        seconds = mtime_of(branch.entry) // 1_000_000_000
+        recent = abs(time.time() - seconds) < HALF_A_YEAR
+        facts.append(time.strftime("%b %d %H:%M" if recent else "%b %d  %Y", time.localtime(seconds)))
     name = path if path == "/" else (f"/{path}" if v["full-path"] else branch.entry.name)
     name = f'"{name}"' if v["quote"] else name
     return f"[{' '.join(facts)}]  {name}" if facts else name

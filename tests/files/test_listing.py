@@ -28,7 +28,8 @@ def comparable(text: bytes) -> list[bytes]:
      "lsf --dirs-only -d=false", "lsf -F tp --separator | --time-format RFC3339", "lsf -F tp -t unixnano",
      "lsf -F tp -t max", "lsf -R --absolute", "lsf -F mp -R", "lsjson", "lsjson -R", "lsjson --no-mimetype -R",
      "lsjson --no-modtime --files-only", "lsjson -R --hash-type md5 --hash-type sha1", "tree", "tree -s", "tree -a",
-     "tree --level 1", "tree -Q --full-path", "tree -a --dirsfirst", "tree -r", "size", "size --json", "md5sum",
+     "tree --level 1", "tree -Q --full-path", "tree -a --dirsfirst", "tree -r", "tree -D", "lsf -F pi -R",
+     "hashsum sha512", "size", "size --json", "md5sum",
      "sha1sum", "hashsum sha256", "md5sum --base64", "ls --max-depth 2", "lsl --min-size 100B", "ls --max-size 10B",
      "ls --include *.txt", "ls --exclude d1/**", "ls --max-age 2020-01-05", "ls --min-age 2020-01-05",
      "lsf -R --exclude-if-present .hidden", "ls --include *.txt --ignore-case"],
@@ -41,7 +42,9 @@ def test_output_is_rclones(here: Here, tree: Path, words: str) -> None:
     assert ours.stderr == b""
 
 
-@pytest.mark.parametrize("words", ["", "--head 3", "--tail 2", "--offset 1 --count 2", "--offset -3", "--discard"])
+@pytest.mark.parametrize(
+    "words", ["", "--head 3", "--tail 2", "--separator X", "--offset 1 --count 2", "--offset -3", "--discard"]
+)
 def test_cat_prints_what_rclone_prints(here: Here, tree: Path, words: str) -> None:
     """rclone prints the files of a directory in any order; so do we."""
     for name in ("a.txt", "big.bin", "zero", "d1/b.bin"):
@@ -73,6 +76,16 @@ def test_a_remote_that_tells_no_hash(portside: Portside, storage: FtpStorage) ->
     portside.configure(storage.section("box"))
     assert portside.run("md5sum", "box:").stdout == f"{'UNSUPPORTED':>32}  f\n"
     assert portside.run("md5sum", "--download", "box:").stdout == "b1946ac92492d2347c6235b4d2611184  f\n"
+
+
+@pytest.mark.parametrize("words", ["", "--download", "--include *.txt", "--exclude zero"])
+def test_findings_beside_a_file_of_hashes_are_rclones(here: Here, tree: Path, tmp_path: Path, words: str) -> None:
+    sums = tmp_path / "sums"
+    sums.write_text("b1946ac92492d2347c6235b4d2611184  a.txt\n" + "0" * 32 + "  zero\n" + "1" * 32 + "  gone\n")
+    argv = ("md5sum", tree, "--checkfile", sums, *words.split())
+    theirs, ours = rclone(*argv), here.run(*argv)
+    assert sorted(ours.stdout.splitlines()) == sorted(theirs.stdout.splitlines())
+    assert ours.returncode == theirs.returncode == 1
 
 
 def test_hashes_are_compared_with_a_file_of_them(portside: Portside, tree: Path, tmp_path: Path) -> None:

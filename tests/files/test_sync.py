@@ -57,6 +57,7 @@ def everything(root: Path) -> tuple[Files, set[str]]:
     ["copy", "sync", "sync --exclude *.jpg", "sync --delete-excluded --exclude *.jpg", "copy --size-only",
      "copy --checksum", "copy --update", "sync --update", "copy --ignore-existing",
      "copy -I --include *.{txt,gz}", "move", "move --delete-empty-src-dirs", "copy --create-empty-src-dirs",
+     "sync --delete-before", "copy --no-traverse --check-first",
      "sync --backup-dir bak", "sync --backup-dir bak --suffix .old", "copy --suffix .old",
      "copy --suffix .old --suffix-keep-extension", "sync --max-size 10B", "copy --max-depth 1", "sync --dry-run",
      "move --include *.bin", "copy --max-age 2020-01-05", "copy --files-from list", "copy --immutable",
@@ -102,6 +103,8 @@ def test_a_single_file(here: Here, tmp_path: Path, words: str, target: str) -> N
      ("ls", 2), ("ls src dst", 2), ("lsx src", 2), ("ls --bad src", 2), ("link src/a.txt", 1), ("ls nobody:", 1),
      ("size nope", 3), ("delete nope", 3), ("copy src dst --max-transfer 1B", 8),
      ("copy src src --error-on-no-transfer", 9), ("sync src dst --max-delete 1", 7), ("about nope", 3),
+     ("purge src/a.txt", 1), ("rmdirs src/a.txt", 1), ("touch nope/dir/", 3), ("rcat dst/x/", 1), ("rcat src", 1),
+     ("copy src dst --min-age soon", 2), ("copy src dst --bwlimit soon", 2), ("move src/d1 src/d1", 0),
      ("hashsum nosuchhash src", 2), ("sync src/d1 src", 7)],
 )  # fmt: skip
 def test_exit_codes_are_rclones(here: Here, tmp_path: Path, words: str, code: int) -> None:
