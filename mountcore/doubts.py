@@ -20,11 +20,17 @@ from .cache.item import Item
 from .cache.rows import Move
 from .contents import Contents
 from .errors import NotFound, StorageError
+from .remotes.protocol import Version
 
 log = logging.getLogger(__name__)
 
 FIRST, MOST = 0.5, 30.0
 """Seconds until the remote is asked again: after the first time, and at most."""
+
+
+def local_version(item: Item) -> Version:
+    """What is here of a changed file, to see whether it was changed further."""
+    return Version(item.size, item.row.mtime_ns)
 
 
 @final
@@ -73,10 +79,10 @@ class Doubts:
         try:
             if happened:
                 await finish()
-        except OSError as problem:
+            self._store.index.end_move(move.old)
+        except OSError as problem:  # the journal keeps it for the next start
             log.warning("what follows from renaming or removing %s could not be done: %s", move.old, problem)
         finally:
-            self._store.index.end_move(move.old)
             self._open.remove(move)
 
     async def recover(self, *, reachable: bool) -> None:
@@ -116,7 +122,8 @@ class Doubts:
 
     async def _recover_removal(self, move: Move, *, reachable: bool) -> None:
         item = self._store.peek(move.old)
-        if reachable and item is not None and item.id == move.item and await self.happened(move):
+        same = item is not None and item.id == move.item and local_version(item) in move.versions
+        if item is not None and same and reachable and await self.happened(move):
             log.info("%s was being removed when the last run ended, and it was", move.old)
             self._store.unlink(item, gone=move.old)
         else:

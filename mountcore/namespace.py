@@ -18,7 +18,7 @@ from .cache.item import Generation, Item
 from .cache.rows import Move
 from .cache.writeback import Snapshot
 from .contents import Contents
-from .doubts import Doubts
+from .doubts import Doubts, local_version
 from .errors import (
     Busy,
     CrossDevice,
@@ -113,7 +113,7 @@ class Namespace:
         """Where its answer is lost, look what became of it. Of a changed file the journal knows, until its end is
         written together with the item's."""
         changed = item is not None and item.dirty
-        move = Move(path, "", item=item.id if item is not None else None)
+        move = Move(path, "") if item is None else Move(path, "", (local_version(item),), item.id)
         if changed:
             self._store.index.begin_move(move)
         try:

@@ -63,7 +63,7 @@ class Move:
     new: str
     """"" where it is to be gone."""
     versions: tuple[Version, ...] = ()
-    """What the remote may have of it; of a directory nothing."""
+    """What the remote may have of it; of a directory nothing; of what is to be gone, what is here of it."""
     item: ItemId | None = None
     replaced: ItemId | None = None
     """What was changed of the file that had the new name. Whatever else is found of a name came later."""

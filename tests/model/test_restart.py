@@ -346,6 +346,30 @@ async def test_a_kill_while_the_remote_removes_a_changed_file_leaves_all_of_it_o
 
 
 @pytest.mark.trio
+async def test_what_is_written_to_a_file_whose_removal_was_not_answered_survives_a_kill(tmp_path: Path) -> None:
+    """The removal was an error, nobody knows yet that it happened, and people went on with the file."""
+    remote = memory()
+    cache, image = tmp_path / "cache", tmp_path / "image"
+    await edit(remote, "file", b"as stored")
+    async with opened(remote, settings(cache)) as vfs:
+        await live.write_file(vfs, "file", b"changed")
+        remote.rule("remove", after=Unreachable("", "cut"))
+        remote.rule("stat", times=1000, before=Unreachable("", "cut"))
+        with pytest.raises(Unreachable):
+            await live.remove(vfs, "file")
+        assert vfs.snapshot().doubts == 1
+        remote.rule("list", times=1000, before=Unreachable("", "cut"))
+        await live.append(vfs, "file", b", and more")
+        shutil.copytree(cache, image)  # what a kill here would leave
+        remote.down = Unreachable()
+    remote.down = None
+    remote.rules.clear()
+    async with opened(remote, settings(image)) as vfs:
+        assert not await vfs.drain()
+    assert await content_of_remote(remote.inner) == {"file": b"changed, and more"}
+
+
+@pytest.mark.trio
 async def test_making_up_for_a_removal_that_a_kill_cut_off_spares_what_was_written_later(tmp_path: Path) -> None:
     """The start after the kill had no storage to ask, so the file was there again, and somebody went on with it."""
     remote = memory()
