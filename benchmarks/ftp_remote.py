@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import cast
 
@@ -64,15 +64,23 @@ async def _in_parallel(jobs: list[Callable[[], Awaitable[None]]]) -> None:
 
 
 async def _written_behind(pieces: AsyncIterator[bytes], sink: int, offset: int) -> None:
-    """What has come is written while the next piece comes."""
+    """What has come is written while the next pieces come, all of it at once."""
 
     async def write(waiting: trio.MemoryReceiveChannel[bytes]) -> None:
         at = offset
         async for piece in waiting:
-            await trio.to_thread.run_sync(os.pwrite, sink, piece, at)
-            at += len(piece)
+            pieces = [piece]
+            with suppress(trio.WouldBlock, trio.EndOfChannel):
+                while True:
+                    pieces.append(waiting.receive_nowait())
+            await trio.to_thread.run_sync(write_all, pieces, at)
+            at += sum(map(len, pieces))
 
-    send, waiting = trio.open_memory_channel[bytes](4)
+    def write_all(pieces: list[bytes], at: int) -> None:
+        for piece in pieces:
+            at += os.pwrite(sink, piece, at)
+
+    send, waiting = trio.open_memory_channel[bytes](8)
     async with trio.open_nursery() as nursery, send:
         nursery.start_soon(write, waiting)
         async for piece in pieces:

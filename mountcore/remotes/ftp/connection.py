@@ -137,18 +137,17 @@ class Connection:
         return reply
 
     async def reply(self, within: float | None = None) -> Reply:
-        """Read the next reply, for at most ``within`` seconds."""
-        with network(self._options.address, "waiting for a reply", self._options.timeout if within is None else within):
-            first = await self._line()
-            if not _REPLY.match(first):
-                raise Corrupt("", f"{self._options.address}: not an FTP reply: {first[:80]!r}")
-            lines = [first]
-            if first[3:4] == "-":
-                end = first[:3] + " "
-                while not lines[-1].startswith(end):
-                    lines.append(await self._line())
-                    if len(lines) > REPLY_LIMIT:
-                        raise Corrupt("", f"{self._options.address}: a reply without an end")
+        """Read the next reply, for at most ``within`` seconds. No checkpoint if it has arrived with another."""
+        here = self._buffer.find(b"\n")
+        first = self._taken(here) if here >= 0 else ""
+        lines = [first]
+        if not first or first[3:4] == "-":
+            limit = self._options.timeout if within is None else within
+            with network(self._options.address, "waiting for a reply", limit):
+                lines = await self._lines(first or await self._line())
+                first = lines[0]
+        if not _REPLY.match(first):
+            raise Corrupt("", f"{self._options.address}: not an FTP reply: {first[:80]!r}")
         reply = Reply(int(first[:3]), lines[-1][4:].strip(), tuple(lines))
         self._console.received(lines[-1])
         if reply.code >= 200 and self._owed:
@@ -270,7 +269,7 @@ class Connection:
         if options.utf8 and server.has("UTF8"):
             setup.append(("OPTS", "UTF8 ON"))  # 200; "always on" is a 501, 504 or 202 with some
         facts = server.features.get("MLST", "").lower()
-        if facts and not all(f"{wanted}*" in facts for wanted in ("type", "size", "modify")):
+        if facts and {fact for fact in facts.split(";") if fact.endswith("*")} != {"type*", "size*", "modify*"}:
             setup.append(("OPTS", "MLST type;size;modify;"))
         await self.ahead(*setup)
         for verb, argument in setup:
@@ -355,6 +354,16 @@ class Connection:
         with network(self._options.address, "sending", self._options.timeout):
             await self._stream.send_all(packet)
 
+    async def _lines(self, first: str) -> list[str]:
+        lines = [first]
+        if first[3:4] == "-" and _REPLY.match(first):
+            end = first[:3] + " "
+            while not lines[-1].startswith(end):
+                lines.append(await self._line())
+                if len(lines) > REPLY_LIMIT:
+                    raise Corrupt("", f"{self._options.address}: a reply without an end")
+        return lines
+
     async def _line(self) -> str:
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > LINE_LIMIT:
@@ -363,6 +372,9 @@ class Connection:
             if not data:
                 raise Unreachable("", f"{self._options.address}: the server closed the connection")
             self._buffer += data
+        return self._taken(end)
+
+    def _taken(self, end: int) -> str:
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         text = line.rstrip(b"\r").decode(self._options.charset, "surrogateescape")

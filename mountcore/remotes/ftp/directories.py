@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ...errors import Busy, Corrupt, Denied, InvalidName, NotDirectory, NotFound, TooLarge, Unreachable, Unsupported
 from ..paths import join
 from ..protocol import Entry, Kind
+from .bulk import Done, UsualLines
 from .connection import LINE_LIMIT
 from .data import Data
 from .listing import DAY, MINUTE, Lines, Listed, is_heading, parse_mlsx
@@ -40,6 +41,9 @@ async def entries_of(session: Session, directory: str) -> AsyncGenerator[list[En
     found = _mlsd(session, directory) if session.server.mlst else _list(session, directory)
     async with aclosing(found):
         async for some in found:
+            if isinstance(some, Done):
+                yield some
+                continue
             entries: list[Entry] = []
             for listed in some:
                 if listed.kind is Kind.FILE and listed.size is not None and not remarkable(listed.name):
@@ -68,7 +72,7 @@ async def entries_of(session: Session, directory: str) -> AsyncGenerator[list[En
             yield [entry]
 
 
-async def _mlsd(session: Session, directory: str) -> AsyncGenerator[list[Listed], None]:
+async def _mlsd(session: Session, directory: str) -> AsyncGenerator[list[Listed] | Done, None]:
     try:
         data = await session.connection.transfer("MLSD", await session.at(directory))
     except ReplyError as refusal:
@@ -76,8 +80,14 @@ async def _mlsd(session: Session, directory: str) -> AsyncGenerator[list[Listed]
     name = session.wire(directory).rpartition("/")[2]
     alone: Listed | None = None
     seen = False
+    fact_lines = session.server.fact_lines
     async with data:
-        async for lines in _lines(session, directory, data):
+        async for text in _blocks(session, directory, data):
+            if (done := fact_lines.read(text)) is not None and (seen or not done or done[0].name != name):
+                seen = True
+                yield done
+                continue
+            lines = text.split("\n")
             some = [listed for listed in map(parse_mlsx, lines) if listed is not None]
             first = parse_mlsx(lines[0]) if lines and not seen else None
             seen = seen or bool(lines)
@@ -90,7 +100,7 @@ async def _mlsd(session: Session, directory: str) -> AsyncGenerator[list[Listed]
         yield [alone]
 
 
-async def _list(session: Session, directory: str) -> AsyncGenerator[list[Listed], None]:
+async def _list(session: Session, directory: str) -> AsyncGenerator[list[Listed] | Done, None]:
     """CWD proves that the directory exists, as an empty LIST does not; and no name is in LIST's argument,
     where servers see options and patterns."""
     connection = session.connection
@@ -103,6 +113,9 @@ async def _list(session: Session, directory: str) -> AsyncGenerator[list[Listed]
     held: list[Listed] | None = [] if not session.server.list_offset_tried else None
     async with aclosing(found):
         async for some in found:
+            if isinstance(some, Done):
+                yield some
+                continue
             if held is None:
                 yield _in_utc(session, some)
                 continue
@@ -115,7 +128,7 @@ async def _list(session: Session, directory: str) -> AsyncGenerator[list[Listed]
         yield _in_utc(session, held)
 
 
-async def _list_here(session: Session, directory: str) -> AsyncGenerator[list[Listed], None]:
+async def _list_here(session: Session, directory: str) -> AsyncGenerator[list[Listed] | Done, None]:
     """LIST of the current directory, with ``-a`` where that is wanted, or understood: it shows "."."""
     server = session.server
     if server.options.list_hidden:
@@ -125,6 +138,7 @@ async def _list_here(session: Session, directory: str) -> AsyncGenerator[list[Li
         try:
             async with aclosing(_list_by(session, directory, "-a")) as found:
                 async for some in found:
+                    assert not isinstance(some, Done), "the server is not known well enough"
                     probe += some
                     if len(probe) >= HELD_BACK:
                         break
@@ -141,8 +155,11 @@ async def _list_here(session: Session, directory: str) -> AsyncGenerator[list[Li
             yield some
 
 
-async def _list_by(session: Session, directory: str, argument: str) -> AsyncGenerator[list[Listed], None]:
+async def _list_by(session: Session, directory: str, argument: str) -> AsyncGenerator[list[Listed] | Done, None]:
     server, parser = session.server, Lines(datetime.now(UTC))
+    usual = None
+    if server.list_all is not None and server.list_offset_tried and server.list_offset_ns is not None:
+        usual = UsualLines(server.options.names, datetime.now(UTC), server.list_offset_ns)
     if server.list_works:
         try:
             data = await session.connection.transfer("LIST", argument)
@@ -154,7 +171,12 @@ async def _list_by(session: Session, directory: str, argument: str) -> AsyncGene
             server.list_works = False
         else:
             async with data:
-                async for lines in _lines(session, directory, data):
+                async for text in _blocks(session, directory, data):
+                    if usual is not None and parser.at_start and (done := usual.read(text)) is not None:
+                        parser.understood += len(done)
+                        yield done
+                        continue
+                    lines = text.split("\n")
                     yield parser.feed_all(lines)
                     if parser.unknown and log.isEnabledFor(logging.DEBUG):
                         odd = [line for line in lines if not is_heading(line)]
@@ -177,12 +199,13 @@ async def _names_alone(session: Session, directory: str) -> AsyncGenerator[list[
         raise error_for(refusal.reply, directory) from None
     place = session.wire(directory).rstrip("/") + "/"
     async with data:
-        async for lines in _lines(session, directory, data):
-            names = [line.removeprefix("./").removeprefix(place).removesuffix("/") for line in lines]
+        async for text in _blocks(session, directory, data):
+            names = [line.removeprefix("./").removeprefix(place).removesuffix("/") for line in text.split("\n")]
             yield [Listed(name, Kind.FILE) for name in names]
 
 
-async def _lines(session: Session, directory: str, data: Data) -> AsyncGenerator[list[str], None]:
+async def _blocks(session: Session, directory: str, data: Data) -> AsyncGenerator[str, None]:
+    """A listing as it arrives, cut behind lines; between them is LF, whatever the server has there."""
     charset = session.server.options.charset
     rest, length = b"", 0
     while block := await data.receive():
@@ -194,12 +217,12 @@ async def _lines(session: Session, directory: str, data: Data) -> AsyncGenerator
             raise Corrupt(directory, "a listing line without an end")
         if whole:
             text = whole.decode(charset, "surrogateescape")
-            lines = text.replace("\r\n", "\n").removesuffix("\r").split("\n")
-            if len(whole) > LINE_LIMIT and max(map(len, lines)) > LINE_LIMIT:
+            text = text.replace("\r\n", "\n").removesuffix("\r")
+            if len(whole) > LINE_LIMIT and max(map(len, text.split("\n"))) > LINE_LIMIT:
                 raise Corrupt(directory, "a listing line that is too long")
-            yield lines
+            yield text
     if rest:
-        yield [rest.removesuffix(b"\r").decode(charset, "surrogateescape")]
+        yield rest.removesuffix(b"\r").decode(charset, "surrogateescape")
     try:
         reply = await data.finish()
     except ReplyError as refusal:

@@ -130,6 +130,11 @@ class Lines:
         self.unknown = 0
         """Lines that are neither entries nor headings."""
 
+    @property
+    def at_start(self) -> bool:
+        """Whether the next line may be one like ``ls -l`` has."""
+        return self._dialect is unix and not self._begun
+
     def feed_all(self, lines: list[str]) -> list[Listed]:
         """The entries that these lines end."""
         found: list[Listed] = []

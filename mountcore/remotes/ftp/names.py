@@ -76,8 +76,26 @@ class NameEncoding:
     remarkable: re.Pattern[str] = field(init=False, repr=False, compare=False)
     """What a name must have in it, or at an end, to be changed either way, or not to be usable at all."""
 
+    _stand_ins: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    _printable: str = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "remarkable", _remarkable(self.anywhere, self.first, self.last))
+        every = self.anywhere | self.first | self.last | {"\r", "\n"}
+        pictures = "".join(map(re.escape, sorted({QUOTE, *map(_picture, every)})))
+        object.__setattr__(self, "_stand_ins", re.compile(f"[{pictures}]"))
+        object.__setattr__(self, "_printable", "".join(sorted(c for c in self.anywhere if c.isprintable())) + "/")
+
+    def leaves_alone(self, block: str) -> bool:
+        """Whether surely no name in a block of lines, with LF between them and names at their ends, is remarkable ("."
+        and ".." aside). Far cheaper than to look at each."""
+        if self.first or not block.replace("\n", "").isprintable():
+            return False
+        if any(char in block for char in self._printable):
+            return False
+        if any(char + "\n" in block or block.endswith(char) for char in self.last):
+            return False
+        return block.isascii() or not self._stand_ins.search(block)
 
     @classmethod
     def parse(cls, text: str) -> NameEncoding:
@@ -135,14 +153,15 @@ class NameEncoding:
         return "".join(out)
 
 
-def _remarkable(anywhere: frozenset[str], first: frozenset[str], last: frozenset[str]) -> re.Pattern[str]:
-    def one_of(chars: frozenset[str]) -> str:
-        both = sorted({*chars, *map(_picture, chars)})
-        return f"[{''.join(map(re.escape, both))}]" if both else "(?!)"
+def _one_of(chars: frozenset[str]) -> str:
+    both = sorted({*chars, *map(_picture, chars)})
+    return f"[{''.join(map(re.escape, both))}]" if both else "(?!)"
 
-    always = one_of(anywhere | {"\r", "\n"})
+
+def _remarkable(anywhere: frozenset[str], first: frozenset[str], last: frozenset[str]) -> re.Pattern[str]:
+    always = _one_of(anywhere | {"\r", "\n"})
     unusable = r"[/\0]|^\.{0,2}\Z"
-    return re.compile(rf"{QUOTE}|{always}|^{one_of(first)}|{one_of(last)}\Z|{unusable}")
+    return re.compile(rf"{QUOTE}|{always}|^{_one_of(first)}|{_one_of(last)}\Z|{unusable}")
 
 
 _NEVER = ("\r", "\n")

@@ -145,9 +145,14 @@ class Pool:
 @asynccontextmanager
 async def _held(limiter: trio.CapacityLimiter, server: Server) -> AsyncIterator[None]:
     borrower = object()
-    with trio.move_on_after(server.options.timeout) as wait:
-        await limiter.acquire_on_behalf_of(borrower)
-    if wait.cancelled_caught:
+    try:
+        limiter.acquire_on_behalf_of_nowait(borrower)
+        waited = True
+    except trio.WouldBlock:
+        with trio.move_on_after(server.options.timeout) as wait:
+            await limiter.acquire_on_behalf_of(borrower)
+        waited = not wait.cancelled_caught
+    if not waited:
         raise Busy("", f"{server.options.address}: all {int(limiter.total_tokens)} connections are in use")
     try:
         yield

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .bulk import FactLines
 from .options import FtpOptions
 
 
@@ -50,10 +51,12 @@ class Server:
     raw_names: bool | None = None
     """Bytes of a name that are not UTF-8 stay what they are: there are servers that replace them. Looked at once."""
     rename_replaces: bool = True
+    fact_lines: FactLines = field(init=False, repr=False, compare=False)
     appends: bool | None = None
     """APPE adds to a file: there are servers that replace it. Looked at once."""
 
     def __post_init__(self) -> None:
+        self.fact_lines = FactLines(self.options.names)
         self.epsv = self.options.epsv
         if self.options.writing_mdtm:
             self.mdtm_write = True

@@ -37,7 +37,8 @@ class Walk:
         self._workers = workers
         self._patience = patience
         self._waiting = [top]
-        self._more = trio.Condition()
+        self._more = trio.Event()
+        """Set, and replaced, when there is more to do, or nothing any more."""
         self._unfinished = 1
         self._scope = trio.CancelScope()
         self._problem: Exception | None = None
@@ -70,12 +71,11 @@ class Walk:
 
     async def _work(self) -> None:
         while True:
-            async with self._more:
-                while not self._waiting and self._unfinished:
-                    await self._more.wait()
-                if not self._unfinished:
-                    return
-                directory = self._waiting.pop()
+            while not self._waiting and self._unfinished:
+                await self._more.wait()
+            if not self._unfinished:
+                return
+            directory = self._waiting.pop()
             try:
                 if len(directory) > DEEPEST:
                     raise TooLarge(directory[:80] + "…", "folders without an end; does a link lead in a circle?")
@@ -91,10 +91,11 @@ class Walk:
             with suppress(trio.BrokenResourceError):  # the reader has left
                 await self._sink.send((directory, found))
             folders = [join(directory, entry.name) for entry in found if entry.kind is Kind.DIRECTORY]
-            async with self._more:
-                self._waiting += folders
-                self._unfinished += len(folders) - 1
-                self._more.notify_all()
+            self._waiting += folders
+            self._unfinished += len(folders) - 1
+            if folders or not self._unfinished:
+                more, self._more = self._more, trio.Event()
+                more.set()
 
     async def _whole(self, directory: str) -> list[Entry]:
         async with aclosing(self._listing(directory)) as batches:
