@@ -1,7 +1,8 @@
 """How fast the core is, without a kernel or a network in front of it: ``python benchmarks/core.py [WHAT…]``.
 
 Prints a table. WHAT chooses rows by their first word: hit, miss, write, lookup, listing, eviction, memory. Everything
-happens in a temporary directory (``--dir`` for another one), over storage in memory, on one thread.
+happens in a temporary directory (``--dir`` for another one), over storage in memory, on one thread. ``--scale 0.01``
+takes a hundredth of everything: to see that it works.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from mountcore.cache import rows
 from mountcore.cache.evict import Evictor
 from mountcore.cache.opening import open_store
-from mountcore.cache.rows import ItemId
-from mountcore.cache.rows import checksum as row_sum
-from mountcore.cache.rows import name_checksum as name_sum
+from mountcore.cache.rows import ItemId, Row
 from mountcore.remotes.memory import Memory
 from mountcore.remotes.protocol import ANYTHING, Version
 from mountcore.service import open_core
 from mountcore.settings import CacheSettings, VfsSettings
+from mountcore.spans import Span, SpanSet
 from mountcore.vfs import OpenFlags, Vfs
 
 MIB = 1 << 20
@@ -93,7 +94,7 @@ async def reads(place: Path) -> list[Result]:
                     await handle.read(offset, PIECE)
 
         miss, hit = await timed(through), await timed(through)
-        calls = 100_000
+        calls = NAMES
         began = time.perf_counter()
         for number in range(calls):
             handle.try_read(number * 4096 % FILE, 4096)
@@ -108,7 +109,7 @@ async def reads(place: Path) -> list[Result]:
 
 async def writes(place: Path) -> list[Result]:
     """A file written, and many small ones made."""
-    data, count = os.urandom(PIECE), 5000
+    data, count = os.urandom(PIECE), NAMES // 20
     async with opened(Memory(), place) as vfs:
 
         async def large() -> None:
@@ -134,7 +135,7 @@ async def writes(place: Path) -> list[Result]:
 
 
 async def names(place: Path) -> list[Result]:
-    """A directory of 100,000 names: listed, looked up in, and what a node costs."""
+    """A directory of many names: listed, looked up in, and what a node costs."""
     remote = Memory()
     content = Content(b"x")
     for number in range(NAMES):
@@ -159,30 +160,30 @@ async def names(place: Path) -> list[Result]:
     async with opened(remote, place) as vfs:
         restart = await timed(lambda: vfs.children(vfs.root))
     return [
-        Result("listing of 100,000, from the storage", f"{cold:.2f} s"),
-        Result("listing of 100,000, saved by an earlier run", f"{restart:.2f} s"),
-        Result("listing of 100,000, known", f"{warm * 1e3:.1f} ms"),
+        Result(f"listing of {NAMES:,}, from the storage", f"{cold:.2f} s"),
+        Result(f"listing of {NAMES:,}, saved by an earlier run", f"{restart:.2f} s"),
+        Result(f"listing of {NAMES:,}, known", f"{warm * 1e3:.1f} ms"),
         Result("lookup and attributes", f"{lookup * 1e6:.1f} µs"),
         Result("memory per cached node", f"{per_node:.0f} bytes", "name included"),
     ]
 
 
 async def eviction(place: Path) -> list[Result]:
-    """A cache of a million items: opened, the oldest given up, one looked up."""
+    """A cache of very many items: opened, the oldest given up, one looked up."""
     store = open_store(place / "cache", "memory://bench/")
     db = store.index._db
-    base, now = '[4096, 1, 1, ""]', time.time()
-    facts = (4096, 1, "0-4096", 4096, base, None, 0, 0, 0, "")
+    now = time.time()
+    facts = rows.facts_of(Row(ItemId(0), None, 4096, 1, SpanSet([Span(0, 4096)]), base=Version(4096, 1)))
     db.execute("BEGIN")
     db.executemany(
-        "INSERT INTO items (id, path, size, mtime_ns, spans, held, base, dirty, promise, atime, sum, named)"
-        " VALUES (?, ?, 4096, 1, '0-4096', 4096, ?, 0, 0, ?, ?, ?)",
+        rows.INSERT,
         (
-            (n + 1, path, base, now - ITEMS + n, row_sum(n + 1, facts, False), name_sum(n + 1, path.encode()))
-            for n, path in ((n, f"directory/of/some/depth/file{n}") for n in range(ITEMS))
+            (n + 1, path, *facts, now - ITEMS + n, rows.checksum(n + 1, facts, False), rows.name_checksum(n + 1, path))
+            for n, path in ((n, b"directory/of/some/depth/file%d" % n) for n in range(ITEMS))
         ),
     )
     db.execute("COMMIT")
+    store.recount()
     store.close()
     began = time.perf_counter()
     store = open_store(place / "cache", "memory://bench/")
@@ -205,11 +206,12 @@ async def eviction(place: Path) -> list[Result]:
     index = sum(path.stat().st_size for path in store.directory.glob("index.sqlite*")) / ITEMS
     store.close()
     assert "SCAN" not in plan, plan
+    assert freed >= MIB, freed
     return [
         Result(
-            "eviction of 1 MiB among 1,000,000 items", f"{few * 1e3:.1f} ms", f"{freed // 4096} items; no scan: {plan}"
+            f"eviction of 1 MiB among {ITEMS:,} items", f"{few * 1e3:.1f} ms", f"{freed // 4096} items; no scan: {plan}"
         ),
-        Result("eviction: opening a cache of 1,000,000 items", f"{start * 1e3:.1f} ms"),
+        Result(f"eviction: opening a cache of {ITEMS:,} items", f"{start * 1e3:.1f} ms"),
         Result("lookup of a cached item that is not in memory", f"{get * 1e6:.1f} µs"),
         Result("memory per item in use or not uploaded", f"{per_item:.0f} bytes", "clean ones rest on disk"),
         Result("memory on disk per item", f"{index:.0f} bytes", "of the index"),
@@ -248,5 +250,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", choices=[[], *sorted({word for words in ROWS for word in words})])
     parser.add_argument("--dir", help="where to work; the default is the temporary directory")
+    parser.add_argument("--scale", type=float, default=1.0, help="how much of everything; 1 unless given")
     arguments = parser.parse_args()
+    FILE, NAMES, ITEMS = (
+        max(least, int(full * arguments.scale) // least * least)
+        for full, least in ((FILE, MIB), (NAMES, 1000), (ITEMS, 10_000))
+    )
     trio.run(main, set(arguments.what), arguments.dir)
