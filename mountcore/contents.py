@@ -177,13 +177,15 @@ class Contents:
         """Wait until the cache may hold ``count`` bytes more; NoSpace when uploads do not make room in time."""
         if not self.bounded or self.evictor.over() + count <= 0:
             return
+        failed = True  # what failed before is tried once more, and then again at its own pace
         with trio.move_on_after(ROOM_PATIENCE):
             while self.evictor.over() + count > 0:
                 if self.evictor.make_room(self.evictor.over() + count):
                     continue
                 if not self.writeback.uploads():
                     break
-                self.writeback.hurry()
+                self.writeback.hurry(failed=failed)
+                failed = False
                 await self.writeback.changed()
             else:
                 return

@@ -8,6 +8,7 @@ know a file's size before its first byte; after a crash nothing is left of it.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from typing import TYPE_CHECKING, final
@@ -17,13 +18,15 @@ import trio
 from .cache import verify
 from .cache.item import Data, Item
 from .cache.writeback import Snapshot
-from .errors import BadHandle, Corrupt, NotSeekable, StorageError, TimedOut, Unsupported
+from .errors import BadHandle, Corrupt, NoSpace, NotSeekable, StorageError, TimedOut, Unsupported
 from .ranges import WithoutRanges
 from .remotes.protocol import ABSENT, Span
 
 if TYPE_CHECKING:
     from .tree import Node
     from .vfs import Vfs
+
+log = logging.getLogger(__name__)
 
 PIECES = 256 << 10
 """What the window assumes a piece from the remote to hold, in bytes."""
@@ -130,15 +133,19 @@ class DirectReader(WithoutRanges):
         """The next bytes of the window, exactly ``length`` of them."""
         taken: list[memoryview] = []
         missing = length
-        while missing:
-            if not self._window:
-                self._window.append(memoryview(await self._next_piece()))
-            head = self._window.popleft()
-            if len(head) > missing:
-                self._window.appendleft(head[missing:])
-                head = head[:missing]
-            taken.append(head)
-            missing -= len(head)
+        try:
+            while missing:
+                if not self._window:
+                    self._window.append(memoryview(await self._next_piece()))
+                head = self._window.popleft()
+                if len(head) > missing:
+                    self._window.appendleft(head[missing:])
+                    head = head[:missing]
+                taken.append(head)
+                missing -= len(head)
+        except BaseException:  # given up, perhaps half way: the window does not begin at the position any more
+            self._stop()
+            raise
         self._position += length
         self._moved.set()
         self._moved = trio.Event()
@@ -173,6 +180,8 @@ class DirectReader(WithoutRanges):
                     async with self._vfs.remote.read(self._path, Span(start, stop), self._version) as body:
                         async for piece in body:
                             start += len(piece)
+                            if start > stop:
+                                raise Corrupt(self._path, "the remote sent more than it was asked for")
                             self._vfs.counters.fetched_bytes += len(piece)
                             await send.send(piece)
                     if start == before:
@@ -181,6 +190,9 @@ class DirectReader(WithoutRanges):
                         chunk = min(chunk * 2, settings.chunk_limit or chunk * 2)
             except StorageError as problem:
                 self._error = problem
+            except Exception:  # a defect of an adapter: this read's, and not the end of everything else
+                log.exception("reading %s failed in a way that nobody foresaw", self._path)
+                self._error = Corrupt(self._path, "the storage's adapter failed; see the log")
 
 
 @final
@@ -217,9 +229,15 @@ class DirectWriter(WithoutRanges):
         raise BadHandle(self.node.path())
 
     def try_write(self, offset: int, data: Data) -> int | None:
-        if offset != self._item.size or self._closed:
+        if offset != self._item.size or self._closed or self._vfs.crowded(len(data)):
             return None
-        written = self._vfs.store.write(self._item, offset, data)
+        try:
+            return self._append(data)
+        except NoSpace:
+            return None
+
+    def _append(self, data: Data) -> int:
+        written = self._vfs.store.write(self._item, self._item.size, data)
         self._moved.set()
         self._moved = trio.Event()
         return written
@@ -231,10 +249,14 @@ class DirectWriter(WithoutRanges):
         with trio.move_on_after(self._vfs.settings.read.write_wait):
             while offset > self._item.size:
                 await self._moved.wait()
-        done = self.try_write(offset, data)
-        if done is None:
+        if offset != self._item.size:
             raise NotSeekable(self.node.path(), "in this --vfs-cache-mode a file is written in order only")
-        return done
+        try:
+            return self._append(data)
+        except NoSpace:
+            if not self._vfs.evictor.rescue():
+                raise
+            return self._append(data)
 
     async def truncate(self, size: int) -> None:
         if size != self._item.size:

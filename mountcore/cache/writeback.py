@@ -250,11 +250,12 @@ class WriteBack:
             if not item.writers:
                 self.schedule(item, 0.0)
 
-    def hurry(self, item: Item | None = None) -> None:
-        """Upload everything that waits, or one file, now."""
+    def hurry(self, item: Item | None = None, *, failed: bool = True) -> None:
+        """Upload everything that waits, or one file, now; what failed before only if ``failed``."""
         if item is None:
             for task in self._tasks.values():
-                self._hurry(task)
+                if failed or task.state is UploadState.WAITING:
+                    self._hurry(task)
         elif item.id in self._tasks:
             self._hurry(self._tasks[item.id])
 

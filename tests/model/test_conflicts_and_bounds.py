@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from mountcore.accounting import UploadState
-from mountcore.errors import BadHandle, Denied, NotSeekable, Unreachable
+from mountcore.errors import BadHandle, Denied, NoSpace, NotSeekable, Unreachable
 from mountcore.handle import OpenFlags
 from mountcore.remotes.protocol import Usage
 from mountcore.settings import CacheMode, OnConflict
@@ -126,7 +126,7 @@ async def test_off_stores_at_close_and_reads_past_the_cache(tmp_path: Path) -> N
         assert await handle.read(2 * MIB, 100) == data[2 * MIB :][:100]
         assert await handle.read(5, 100) == data[5:105]
         await handle.close()
-        handle = await vfs.create(vfs.root, "new", OpenFlags.WRITE, exclusive=True)
+        handle = await vfs.create(vfs.root, "new", OpenFlags.READ | OpenFlags.WRITE, exclusive=True)
         await handle.write(0, b"in order")
         with pytest.raises(NotSeekable):
             await handle.write(2, b"back")
@@ -218,6 +218,38 @@ async def test_a_writer_over_the_bound_waits_for_uploads(tmp_path: Path) -> None
         assert await vfs.drain() == ()
 
 
+async def test_a_writer_over_the_bound_does_not_hammer_storage_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried once more, and then at its own pace; the writer waits as long as ever, and is told."""
+    monkeypatch.setattr("mountcore.contents.ROOM_PATIENCE", 0.5)
+    remote = memory()
+    async with opened(remote, settings(tmp_path, max_size=2 * MIB)) as vfs:
+        await write_file(vfs, "first", bytes(MIB + MIB // 2))
+        remote.rule("put", before=Unreachable("first", "no route"), times=1_000_000)
+        with pytest.raises(NoSpace, match="not uploaded yet"):
+            await write_file(vfs, "second", bytes(MIB))
+        assert remote.asked("put", "first") == 1
+        remote.rules.clear()
+        assert await vfs.drain() == ()
+        assert (await content_of_remote(remote.inner))["first"] == bytes(MIB + MIB // 2)
+
+
+async def test_a_file_written_past_the_cache_keeps_to_the_bound(tmp_path: Path) -> None:
+    remote = memory()
+    async with opened(remote, settings(tmp_path, mode=CacheMode.OFF, max_size=MIB)) as vfs:
+        handle = await vfs.create(vfs.root, "f", OpenFlags.WRITE, exclusive=True)
+        for start in range(0, MIB, MIB // 4):
+            assert handle.try_write(start, bytes(MIB // 4)) == MIB // 4
+        assert handle.try_write(MIB, b"more") is None
+        with pytest.raises(NoSpace):
+            await handle.write(MIB, b"more")
+        assert vfs.snapshot().cached_bytes == MIB
+        await handle.flush()
+        await handle.close()
+        assert await content_of_remote(remote.inner) == {"f": bytes(MIB)}
+
+
 async def test_a_file_larger_than_the_bound_is_read_whole(tmp_path: Path) -> None:
     remote = memory()
     data = os.urandom(6 * MIB)
@@ -295,3 +327,19 @@ async def test_used_is_size_counts_the_remote(tmp_path: Path, at_once: bool) -> 
         room = await vfs.statfs()
         assert (room.total, room.used, room.free) == (10_000, 1234, 8766)
         assert remote.asked("list") == (0 if at_once else 2)
+
+
+async def test_nobody_waits_for_a_remote_that_does_not_say_how_much_room_there_is(tmp_path: Path) -> None:
+    remote = memory()
+    remote.caps_changes = {"list_tree": False}
+    await edit(remote, "a", bytes(1000))
+    gate = remote.gate("list", "")
+    chosen = replace(settings(tmp_path), used_is_size=True, total_size=10_000)
+    async with opened(remote, chosen) as vfs:
+        assert (await vfs.statfs()).used == 0, "it answers while the remote is still counted"
+        assert gate.entered.is_set()
+        assert remote.asked("list") == 1, "and it is counted once"
+        gate.release()
+        with trio.fail_after(5):
+            while (await vfs.statfs()).used != 1000:  # noqa: ASYNC110 - the count has no event
+                await trio.sleep(0.01)

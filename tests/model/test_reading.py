@@ -10,12 +10,12 @@ import trio
 
 from mountcore.errors import Corrupt, NotFound, StorageError, TimedOut, Unreachable
 from mountcore.handle import OpenFlags
-from mountcore.settings import ReadSettings
+from mountcore.settings import CacheMode, ReadSettings, VfsSettings
 from mountcore.vfs import Vfs
 
 from .faulty import Faulty
 from .live import read_file
-from .scene import edit, memory, opened, settings
+from .scene import edit, memory, opened, settings, until
 
 pytestmark = pytest.mark.trio
 MIB = 1 << 20
@@ -211,3 +211,67 @@ async def test_a_remote_that_ignores_ranges_leaves_nothing_wrong_in_the_cache(tm
         remote.rules.clear()
         assert await handle.read(0, 5 * MIB) == data
         await handle.close()
+
+
+@pytest.mark.parametrize(("buffer", "ahead"), [(0, 0), (2 * MIB, 0), (2 * MIB, 4 * MIB)])
+async def test_a_sequential_reader_has_so_much_read_ahead_of_him_and_no_more(
+    tmp_path: Path, buffer: int, ahead: int
+) -> None:
+    remote = memory()
+    await edit(remote, "f", bytes(64 * MIB))
+    read = ReadSettings(buffer_size=buffer, read_ahead=ahead)
+    async with opened(remote, settings(tmp_path, read=read)) as vfs:
+        handle = await vfs.open(await vfs.resolve("f"), OpenFlags.READ)
+        for start in range(0, 16 * MIB, 128 << 10):
+            await handle.read(start, 128 << 10)
+        await until(lambda: all(download.waiting for download in vfs.snapshot().downloads))
+        assert buffer + ahead <= vfs.snapshot().bytes_ahead <= buffer + ahead + MIB
+        assert remote.fetched <= 16 * MIB + buffer + ahead + MIB
+        await handle.close()
+
+
+# past the cache
+
+
+def past(place: Path, **read: int) -> VfsSettings:
+    """Settings with which reads go to the remote itself."""
+    return settings(place, mode=CacheMode.OFF, read=ReadSettings(**read))  # type: ignore[arg-type]
+
+
+async def test_past_the_cache_a_read_that_is_given_up_half_way_shifts_no_later_one(tmp_path: Path) -> None:
+    remote = memory()
+    data = os.urandom(4 * MIB)
+    await edit(remote, "f", data)
+    async with opened(remote, past(tmp_path)) as vfs:
+        remote.rule("read", "f", delay=0.02, times=2)
+        handle = await vfs.open(await vfs.resolve("f"), OpenFlags.READ)
+        assert await handle.read(0, 1000) == data[:1000]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(handle.read, 1000, 3 * MIB)
+            fetched = remote.fetched
+            await until(lambda: remote.fetched > fetched + MIB)
+            nursery.cancel_scope.cancel()
+        assert await handle.read(1000, 1000) == data[1000:2000]
+        await handle.close()
+
+
+async def test_past_the_cache_a_body_that_is_too_long_is_an_error_and_no_bytes(tmp_path: Path) -> None:
+    remote = memory()
+    data = os.urandom(4 * MIB)
+    await edit(remote, "f", data)
+    async with opened(remote, past(tmp_path, chunk_size=MIB)) as vfs:
+        remote.rule("read", "f", extra=b"more than was asked for")
+        with pytest.raises(Corrupt, match="more than it was asked for"):
+            await read_file(vfs, "f")
+        assert await read_file(vfs, "f") == data
+
+
+async def test_past_the_cache_a_fault_in_an_adapter_ends_one_read_and_not_the_core(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "f", b"x" * 10)
+    await edit(remote, "g", b"fine")
+    remote.rule("read", "f", entry=None, before=None, dies=0)  # raises None: a defect of an adapter
+    async with opened(remote, past(tmp_path)) as vfs:
+        with pytest.raises(Corrupt, match="adapter failed"):
+            await read_file(vfs, "f")
+        assert await read_file(vfs, "g") == b"fine"
