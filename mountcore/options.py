@@ -8,6 +8,7 @@ what it accepts. Front ends keep tables of the same kind for their own options.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -114,8 +115,24 @@ def seconds(text: str) -> float:
     return value
 
 
+def _patience(text: str) -> float:
+    """A duration of which both 0 and off mean that there is no end."""
+    return parse_duration(text) or math.inf
+
+
 def _size(text: str) -> int:
     return parse_size(text) or 0
+
+
+def _bound(text: str) -> int | None:
+    """A size of which both 0 and off mean that there is no bound."""
+    return parse_size(text) or None
+
+
+def _directory(text: str) -> str:
+    if not text or "\0" in text:
+        raise Refused("the path of a directory is needed")
+    return text
 
 
 def _extension(text: str) -> str:
@@ -125,12 +142,11 @@ def _extension(text: str) -> str:
 
 
 def bandwidth(text: str) -> tuple[int | None, int | None]:
-    """``RATE`` or ``UP:DOWN``, bytes per second."""
+    """``RATE`` or ``UP:DOWN``, bytes per second; both 0 and off mean no limit."""
     up, colon, down = text.partition(":")
-    rates = (parse_size(up), parse_size(down if colon else up))
-    if 0 in rates:
-        raise Refused("a rate of nothing would stop everything; off means no limit")
-    return rates
+    if "," in text:
+        raise Refused(f"{text!r} is a timetable; one rate is needed, or UP:DOWN")
+    return _bound(up), _bound(down if colon else up)
 
 
 def _rate(text: str) -> float | None:
@@ -150,11 +166,11 @@ def _current_umask() -> int:
 
 
 VFS_OPTIONS: tuple[Option, ...] = (
-    Option("cache-dir", str(default_cache_dir()), "Where cached files and the upload journal live", str, "DIR"),
+    Option("cache-dir", str(default_cache_dir()), "Where cached files and the upload journal live", _directory, "DIR"),
     Option("vfs-cache-mode", "full", "off, minimal, writes or full", choice(CacheMode), "MODE"),
     Option("vfs-cache-max-age", "1h", "Drop clean cached files not used for this long", parse_duration, "DURATION"),
-    Option("vfs-cache-max-size", "off", "Upper bound of the cache", parse_size, "SIZE"),
-    Option("vfs-cache-min-free-space", "off", "Keep this much of the cache's disk free", parse_size, "SIZE"),
+    Option("vfs-cache-max-size", "off", "Upper bound of the cache; 0: none", _bound, "SIZE"),
+    Option("vfs-cache-min-free-space", "off", "Keep this much of the cache's disk free", _bound, "SIZE"),
     Option("vfs-cache-poll-interval", "1m", "How often the cache is tidied", parse_duration, "DURATION"),
     Option("vfs-write-back", "5s", "Upload a file this long after its last close; 0: in close", seconds, "DURATION"),
     Option("transfers", "4", "Uploads at once", integer(1, 256), "N"),
@@ -170,7 +186,8 @@ VFS_OPTIONS: tuple[Option, ...] = (
     Option("vfs-write-wait", "1s", "Uncached writes out of order wait this long", seconds, "DURATION"),
     Option("no-seek", "false", "Uncached files are read in order only", boolean, flag=True),
     Option("vfs-handle-caching", "5s", "A download waits this long for its reader to come back", seconds, "DURATION"),
-    Option("timeout", "1m", "Give up on a remote that sends nothing for this long", seconds, "DURATION"),
+    Option("timeout", "1m", "Give up on a remote that sends nothing for this long; 0: never", _patience,
+           "DURATION"),
     Option("dir-cache-time", "5m", "Believe a directory listing for this long", parse_duration, "DURATION"),
     Option("poll-interval", "1m", "Ask a remote that can tell what changed this often; 0: never", parse_duration,
            "DURATION"),

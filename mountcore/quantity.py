@@ -19,6 +19,9 @@ _SECONDS = {
     "d": 86400.0, "w": 604800.0, "M": 2592000.0, "y": 31536000.0,
 }  # fmt: skip
 SIZE_GRAMMAR = "a size like 512, 64Ki, 128Mi, 1.5G or 100B (no suffix means KiB), or off"
+LARGEST = (1 << 63) - 1
+LONGEST = LARGEST / 1e9
+"""What fits into rclone's types: bytes, and nanoseconds."""
 DURATION_GRAMMAR = "a duration like 90s, 1h30m, 500ms or 10 (seconds), or off"
 
 
@@ -30,7 +33,10 @@ def parse_size(text: str) -> int | None:
     match = _SIZE.fullmatch(word)
     if not match or (match[3] and match[2].lower() in ("", "b")):
         raise Refused(f"{text!r} is not {SIZE_GRAMMAR}")
-    return int(float(match[1]) * (1 << _SHIFTS[match[2].lower()]))
+    count = float(match[1]) * (1 << _SHIFTS[match[2].lower()])
+    if count > LARGEST:
+        raise Refused(f"{_short(word)} is more than 8 EiB; off means no limit")
+    return int(count)
 
 
 def parse_duration(text: str) -> float | None:
@@ -47,7 +53,13 @@ def parse_duration(text: str) -> float | None:
         at = match.end()
     if not word or at < len(word):
         raise Refused(f"{text!r} is not {DURATION_GRAMMAR}")
+    if total > LONGEST:
+        raise Refused(f"{_short(word)} is longer than 292 years; off means for ever")
     return total
+
+
+def _short(word: str) -> str:
+    return word if len(word) <= 24 else word[:20] + "…"
 
 
 def format_size(count: int | float | None) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from mountcore.errors import NotSeekable, Refused
+from mountcore.errors import Exists, NotFound, NotSeekable, Refused
 from mountcore.handle import OpenFlags
 from mountcore.options import VFS_OPTIONS, vfs_settings
 from mountcore.settings import CacheMode, ReadSettings, TreeSettings, VfsSettings
@@ -52,12 +52,21 @@ def test_an_option_reaches_the_core(option: object) -> None:
 def test_a_value_that_makes_no_sense_is_refused_by_name(option: object) -> None:
     name, metavar = option.name, option.metavar  # type: ignore[attr-defined]
     nonsense = {
-        "DURATION": ["-5s", "5 parsecs", ""], "SIZE": ["-1", "1X", ""], "N": ["-1", "1.5x", "many"],
-        "OCTAL": ["0999", "-1", "99999"], "RATE": ["-1", "0", "1M:fast"], "MODE": ["half"], "WHICH": ["both"],
+        "DURATION": ["-5s", "5 parsecs", "", "9" * 400], "SIZE": ["-1", "1X", "", "9" * 400],
+        "DIR": ["", "a\0b"], "N": ["-1", "1.5x", "many"],
+        "OCTAL": ["0999", "-1", "99999"], "RATE": ["-1", "1M:fast", "08:00,512k 12:00,off"],
+        "MODE": ["half"], "WHICH": ["both"],
     }.get(metavar, ["perhaps"] if option.flag else [])  # type: ignore[attr-defined]  # fmt: skip
     for text in nonsense:
         with pytest.raises(Refused, match=f"--{name}: "):
             vfs_settings({name: text})
+
+
+@pytest.mark.parametrize(
+    "name", ["vfs-cache-max-size", "vfs-cache-min-free-space", "bwlimit", "vfs-read-chunk-size", "timeout", "tpslimit"]
+)
+def test_0_means_no_limit_as_with_rclone(name: str) -> None:
+    assert vfs_settings({name: "0"}) == vfs_settings({name: "0" if name == "tpslimit" else "off"})
 
 
 def test_options_that_contradict_each_other_are_refused() -> None:
@@ -148,6 +157,42 @@ async def test_names_that_count_as_the_same_are_shown_once(tmp_path: Path, block
     chosen = settings(tmp_path, tree=TreeSettings(block_dupes=block, poll_interval=None))
     async with opened(remote, chosen) as vfs:
         assert len(await live.names(vfs)) == (2 if block else 3)
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("insensitive", [False, True])
+async def test_names_are_found_whatever_their_case(tmp_path: Path, insensitive: bool) -> None:
+    remote = memory()
+    await edit(remote, "ReadMe.TXT", b"x")
+    chosen = settings(tmp_path, tree=TreeSettings(case_insensitive=insensitive, poll_interval=None))
+    async with opened(remote, chosen) as vfs:
+        if insensitive:
+            assert await vfs.resolve("README.txt") is await vfs.resolve("ReadMe.TXT")
+            with pytest.raises(Exists):
+                await vfs.create(vfs.root, "readme.txt", OpenFlags.WRITE, exclusive=True)
+            await live.write_file(vfs, "readme.txt", b"changed")
+            assert await live.read_file(vfs, "ReadMe.TXT") == b"changed"
+        else:
+            with pytest.raises(NotFound):
+                await vfs.resolve("README.txt")
+            await live.write_file(vfs, "readme.txt", b"another")
+        assert await vfs.drain() == ()
+        assert await live.names(vfs) == ({"ReadMe.TXT"} if insensitive else {"ReadMe.TXT", "readme.txt"})
+        assert {entry.name async for entry in remote.inner.list("")} == await live.names(vfs)
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("normalize", [False, True])
+async def test_names_in_other_normal_forms_are_the_same_unless_asked(tmp_path: Path, normalize: bool) -> None:
+    remote = memory()
+    await edit(remote, "caf\u00e9", b"x")
+    texts = {"cache-dir": str(tmp_path)} | ({} if normalize else {"no-unicode-normalization": "true"})
+    async with opened(remote, vfs_settings(texts)) as vfs:
+        if normalize:
+            assert (await vfs.resolve("cafe\u0301")).name == "caf\u00e9"
+        else:
+            with pytest.raises(NotFound):
+                await vfs.resolve("cafe\u0301")
 
 
 @pytest.mark.trio

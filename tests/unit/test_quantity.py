@@ -45,6 +45,18 @@ def test_what_is_no_duration(text: str) -> None:
         parse_duration(text)
 
 
+@pytest.mark.parametrize("text", ["8E", "9" * 400, "9" * 5000 + "B"])
+def test_a_size_that_no_disk_has_is_refused_in_a_short_line(text: str) -> None:
+    with pytest.raises(Refused, match=r"^.{1,24} is more than 8 EiB; off means no limit$"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["293y", "9" * 400])
+def test_so_is_a_duration_that_nobody_sees_the_end_of(text: str) -> None:
+    with pytest.raises(Refused, match=r"^.{1,24} is longer than 292 years; off means for ever$"):
+        parse_duration(text)
+
+
 @given(st.integers(0, 10**7))
 def test_a_duration_for_people_is_read_back(seconds: int) -> None:
     assert parse_duration(format_duration(seconds)) == seconds
