@@ -222,6 +222,38 @@ def vsftpd(
             pam.unlink()
 
 
+def proftpd_settings(
+    port: int, scratch: Path, users: Path, *, host: str = LOOPBACK, v6: bool = False, overwrite: bool = True
+) -> list[str]:
+    """What every proftpd for tests is told, whatever it speaks."""
+    modules = next(p for p in (PREFIX / "usr/lib/proftpd", Path("/usr/lib/proftpd")) if p.is_dir())
+    return [
+        f"ModulePath {modules}",
+        'ServerName "test"',
+        "ServerType standalone",
+        f"DefaultAddress {host}",
+        f"Port {port}",
+        "SocketBindTight on",
+        f"UseIPv6 {'on' if v6 else 'off'}",
+        "UseReverseDNS off",
+        "DelayEngine off",
+        "WtmpLog off",
+        "TransferLog none",
+        f"SystemLog {scratch}/system.log",
+        f"PidFile {scratch}/pid",
+        f"ScoreboardFile {scratch}/scoreboard",
+        f"User {ACCOUNT}",
+        f"Group {ACCOUNT}",
+        "AuthOrder mod_auth_file.c",
+        f"AuthUserFile {users}",
+        "RequireValidShell off",
+        "DefaultRoot ~",
+        "Umask 022",
+        "MaxInstances 60",
+        f"AllowOverwrite {'on' if overwrite else 'off'}",
+    ]
+
+
 @contextmanager
 def proftpd(
     *, tls: Tls = Tls.NONE, overwrite: bool = True, lines: Iterable[str] = (), host: str = LOOPBACK
@@ -233,31 +265,8 @@ def proftpd(
         users = place.write(
             "users", [f"{USER}:{hashed_password()}:{account.pw_uid}:{account.pw_gid}::{place.root}:/bin/sh"]
         )
-        modules = next(p for p in (PREFIX / "usr/lib/proftpd", Path("/usr/lib/proftpd")) if p.is_dir())
         settings = [
-            f"ModulePath {modules}",
-            'ServerName "test"',
-            "ServerType standalone",
-            f"DefaultAddress {host}",
-            f"Port {place.port}",
-            "SocketBindTight on",
-            f"UseIPv6 {'on' if place.v6 else 'off'}",
-            "UseReverseDNS off",
-            "DelayEngine off",
-            "WtmpLog off",
-            "TransferLog none",
-            f"SystemLog {place.scratch}/system.log",
-            f"PidFile {place.scratch}/pid",
-            f"ScoreboardFile {place.scratch}/scoreboard",
-            f"User {ACCOUNT}",
-            f"Group {ACCOUNT}",
-            "AuthOrder mod_auth_file.c",
-            f"AuthUserFile {users}",
-            "RequireValidShell off",
-            "DefaultRoot ~",
-            "Umask 022",
-            "MaxInstances 60",
-            f"AllowOverwrite {'on' if overwrite else 'off'}",
+            *proftpd_settings(place.port, place.scratch, users, host=host, v6=place.v6, overwrite=overwrite),
             "AllowStoreRestart on",
             "AllowRetrieveRestart on",
         ]

@@ -15,8 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .ftp import ACCOUNT, PASSWORD, USER, hashed_password
-from .install import PREFIX
+from .ftp import ACCOUNT, PASSWORD, USER, hashed_password, proftpd_settings
 from .process import ServerProcess, find_program, free_port
 
 
@@ -159,32 +158,9 @@ def proftpd_sftp(*, extensions: str = "") -> Iterator[SshServer]:
         users = place.write(
             "users", [f"{USER}:{hashed_password()}:{account.pw_uid}:{account.pw_gid}::{place.root}:/bin/sh"]
         )
-        modules = next(p for p in (PREFIX / "usr/lib/proftpd", Path("/usr/lib/proftpd")) if p.is_dir())
         settings = [
-            f"ModulePath {modules}",
+            *proftpd_settings(place.port, place.scratch, users),
             "LoadModule mod_sftp.c",
-            'ServerName "test"',
-            "ServerType standalone",
-            "DefaultAddress 127.0.0.1",
-            f"Port {place.port}",
-            "SocketBindTight on",
-            "UseIPv6 off",
-            "UseReverseDNS off",
-            "DelayEngine off",
-            "WtmpLog off",
-            "TransferLog none",
-            f"SystemLog {place.scratch}/system.log",
-            f"PidFile {place.scratch}/pid",
-            f"ScoreboardFile {place.scratch}/scoreboard",
-            f"User {ACCOUNT}",
-            f"Group {ACCOUNT}",
-            "AuthOrder mod_auth_file.c",
-            f"AuthUserFile {users}",
-            "RequireValidShell off",
-            "DefaultRoot ~",
-            "Umask 022",
-            "MaxInstances 60",
-            "AllowOverwrite on",
             "SFTPEngine on",
             f"SFTPHostKey {place.host_key}",
             f"SFTPLog {place.scratch}/sftp.log",

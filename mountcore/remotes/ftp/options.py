@@ -12,10 +12,11 @@ import getpass
 import re
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import quote, unquote, urlsplit
 
 from ...errors import Refused
-from ...quantity import parse_duration
+from ..values import duration, flag, number
 from .names import NameEncoding
 
 DEFAULT_PORT = 21
@@ -131,6 +132,10 @@ class FtpOptions:
     def identity(self, root: str) -> str:
         """Which files these are, without secrets; the same with and without TLS."""
         return f"ftp://{quote(self.user, safe='')}@{self.address}/{root}"
+
+
+_flag, _number = partial(flag, "ftp"), partial(number, "ftp")
+_duration = partial(duration, "ftp", endless=("idle_timeout", "keep_alive", "upload_delay"))
 
 
 def parse(values: dict[str, str]) -> FtpOptions:
@@ -302,36 +307,6 @@ def _charset(text: str) -> str:
             f"ftp: charset {text!r} is not known, or ASCII is something else in it; try utf-8 or latin-1"
         ) from None
     return found
-
-
-def _flag(values: dict[str, str], name: str) -> bool:
-    word = values.get(name, "").strip().lower()
-    if word in ("true", "yes", "on", "1"):
-        return True
-    if word in ("", "false", "no", "off", "0"):
-        return False
-    raise Refused(f"ftp: {name} is true or false, not {values[name]!r}")
-
-
-def _number(values: dict[str, str], name: str, low: int, high: int) -> int:
-    text = values.get(name, "").strip() or "0"
-    if not text.isdecimal() or not low <= int(text) <= high:
-        raise Refused(f"ftp: {name} is a whole number from {low} to {high}, not {values[name]!r}")
-    return int(text)
-
-
-def _duration(values: dict[str, str], name: str, default: float) -> float:
-    """Seconds; ``off`` and 0 are 0, which only some options accept."""
-    text = values.get(name, "")
-    if not text:
-        return default
-    try:
-        seconds = parse_duration(text) or 0.0
-    except Refused as problem:
-        raise Refused(f"ftp: {name}: {problem}") from None
-    if not seconds and name not in ("idle_timeout", "keep_alive", "upload_delay"):
-        raise Refused(f"ftp: {name} must be more than 0: every wait is bounded")
-    return seconds
 
 
 def _socks(text: str) -> Proxy | None:

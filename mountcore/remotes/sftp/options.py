@@ -10,10 +10,12 @@ import getpass
 import os
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import quote
 
 from ...errors import Refused
-from ...quantity import parse_duration, parse_size
+from ...quantity import parse_size
+from ..values import duration, flag, number
 
 DEFAULT_PORT = 22
 DEFAULT_CONNECTIONS = 4
@@ -91,6 +93,9 @@ class SftpOptions:
         return f"sftp://{user}{self.address}/{root}"
 
 
+_flag, _number, _duration = partial(flag, "sftp"), partial(number, "sftp"), partial(duration, "sftp")
+
+
 def parse(values: dict[str, str]) -> SftpOptions:
     """Typed options; raises :class:`Refused` naming the option and what it accepts. May ask for a password."""
     host = values["host"].strip().removeprefix("[").removesuffix("]")
@@ -148,37 +153,6 @@ def parse(values: dict[str, str]) -> SftpOptions:
         timeout=_duration(values, "timeout", 60.0),
         idle_timeout=_duration(values, "idle_timeout", 60.0) or None,
     )
-
-
-def _flag(values: dict[str, str], name: str, default: bool = False) -> bool:
-    word = values.get(name, "").strip().lower()
-    if not word:
-        return default
-    if word in ("true", "yes", "on", "1"):
-        return True
-    if word in ("false", "no", "off", "0"):
-        return False
-    raise Refused(f"sftp: {name} is true or false, not {values[name]!r}")
-
-
-def _number(values: dict[str, str], name: str, low: int, high: int) -> int:
-    text = values.get(name, "").strip() or "0"
-    if not text.isdecimal() or not low <= int(text) <= high:
-        raise Refused(f"sftp: {name} is a whole number from {low} to {high}, not {values[name]!r}")
-    return int(text)
-
-
-def _duration(values: dict[str, str], name: str, default: float) -> float:
-    text = values.get(name, "")
-    if not text:
-        return default
-    try:
-        seconds = parse_duration(text) or 0.0
-    except Refused as problem:
-        raise Refused(f"sftp: {name}: {problem}") from None
-    if not seconds and name != "idle_timeout":
-        raise Refused(f"sftp: {name} must be more than 0: every wait is bounded")
-    return seconds
 
 
 def _size(values: dict[str, str], name: str, default: int) -> int:
