@@ -131,10 +131,8 @@ class Xattrs:
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
 
     def _status(self, node: Node) -> str:
-        path = node.path()
-        for upload in self._vfs.snapshot().uploads:
-            if upload.path == path:
-                return _words(upload)
+        if (upload := self._vfs.upload_of(node)) is not None:
+            return _words(upload)
         return "conflict" if _CONFLICT.search(node.name) else "clean"
 
     def _cached(self, node: Node) -> str:

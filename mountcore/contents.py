@@ -182,7 +182,7 @@ class Contents:
             while self.evictor.over() + count > 0:
                 if self.evictor.make_room(self.evictor.over() + count):
                     continue
-                if not self.writeback.uploads():
+                if self.writeback.idle:
                     break
                 self.writeback.hurry(failed=failed)
                 failed = False

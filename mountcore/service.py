@@ -96,7 +96,7 @@ class Core:
     async def _close_when_idle(self, entry: _Attached) -> None:
         assert entry.vfs is not None
         entry.vfs.writeback.hurry()  # once: what fails has its own pace
-        while not entry.users and entry.vfs.writeback.uploads():
+        while not entry.users and not entry.vfs.writeback.idle:
             await entry.vfs.writeback.changed()
         if not entry.users:
             entry.scope.cancel()

@@ -438,6 +438,10 @@ class Vfs:
             await self.writeback.upload_now(item)
             await self._extras.settled()
 
+    def upload_of(self, node: Node) -> Upload | None:
+        """How far the upload of this file is; None if nothing of it is to be uploaded. Not a checkpoint."""
+        return self.writeback.upload(node.item) if node.item is not None else None
+
     def hurry_upload(self, path: str) -> None:
         """Upload one file without waiting for its delay, also if it was held. Not a checkpoint."""
         item = self._changed(path)

@@ -311,17 +311,17 @@ class WriteBack:
 
     def uploads(self) -> tuple[Upload, ...]:
         """Everything in the queue, as values."""
-        now = trio.current_time()
-        return tuple(
-            Upload(
-                path=task.item.path, size=task.item.size, state=task.state,
-                sent=task.snapshot.sent if task.snapshot else 0,
-                tries=task.item.row.tries, error=task.item.row.error,
-                speed=task.snapshot.sent / max(now - task.began, 1e-3) if task.snapshot else 0.0,
-            )
-            for task in self._tasks.values()
-            if task.item.row.path is not None and not task.item.untouched
-        )  # fmt: skip
+        return tuple(_value(task) for task in self._tasks.values() if _counts(task))
+
+    def upload(self, item: Item) -> Upload | None:
+        """One file in the queue, as a value; None if it is not."""
+        task = self._tasks.get(item.id)
+        return _value(task) if task is not None and _counts(task) else None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is in the queue; `uploads` would look at all of it."""
+        return not any(_counts(task) for task in self._tasks.values())
 
     async def changed(self) -> None:
         """Return at the next change of the queue."""
@@ -515,6 +515,19 @@ class WriteBack:
     def _announce(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+
+
+def _counts(task: _Task) -> bool:
+    return task.item.row.path is not None and not task.item.untouched
+
+
+def _value(task: _Task) -> Upload:
+    item, snapshot = task.item, task.snapshot
+    sent, passed = (snapshot.sent, max(trio.current_time() - task.began, 1e-3)) if snapshot else (0, 1.0)
+    return Upload(
+        path=item.path, size=item.size, state=task.state, sent=sent, tries=item.row.tries, error=item.row.error,
+        speed=sent / passed,
+    )  # fmt: skip
 
 
 def _same_time(found: Version, ours: Version) -> bool:

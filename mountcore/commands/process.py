@@ -99,8 +99,10 @@ async def drain(views: Iterable[Vfs], limit: float | None, show: Show, *, as_now
 
     async def watch() -> None:
         while True:
+            began = trio.current_time()
             await show(Pending.of(view.snapshot() for view in views))
-            await trio.sleep(SHOW_EVERY)
+            # counting a hundred thousand files takes a good part of a second, which the uploads have to wait for
+            await trio.sleep(max(SHOW_EVERY, 20 * (trio.current_time() - began)))
 
     with trio.move_on_after(float("inf") if limit is None else limit) as bound:
         async with trio.open_nursery() as watching:

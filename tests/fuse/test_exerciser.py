@@ -24,7 +24,7 @@ PROGRAM = Path(__file__).with_name("exerciser.py")
 def exercise(path: Path, seed: int, operations: int = OPERATIONS) -> None:
     done = subprocess.run(
         [sys.executable, PROGRAM, path, "--seed", str(seed), "--operations", str(operations)],
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=100 + operations / 100, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 

@@ -311,19 +311,3 @@ def test_files_that_are_made_one_after_the_other_leave_no_tasks_behind(
         (mount.path / f"{number}").write_text("x")
     assert mount.run(tasks) < before + 300  # pyfuse3 itself comes to have 256
     assert len(os.listdir(mount.path)) == 601
-
-
-def test_a_hundred_thousand_files_in_one_directory(mount_here: Callable[..., Mount], store: Path) -> None:
-    """Listed, looked up and, some of them, made: a name costs the same, however many there are beside it."""
-    place = store / "many"
-    place.mkdir()
-    for number in range(100_000):
-        os.close(os.open(place / f"{number:06}", os.O_CREAT | os.O_WRONLY))
-    mount = mount_here()
-    names = os.listdir(mount.path / "many")
-    assert len(names) == 100_000
-    assert len(set(names)) == 100_000
-    assert (mount.path / "many" / "099999").stat().st_size == 0
-    for number in range(100_000, 100_500):
-        (mount.path / "many" / f"{number:06}").write_text("x")
-    assert len(os.listdir(mount.path / "many")) == 100_500
