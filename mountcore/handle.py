@@ -311,8 +311,9 @@ class CachedHandle:
         if not item.dirty or not self._changes or item.untouched:
             return
         self._vfs.store.promise(item, 1)
-        if self._vfs.settings.cache.write_back == 0 and item.row.path is not None:
-            await self._vfs.writeback.upload_now(item)
+        writeback = self._vfs.writeback
+        if self._vfs.settings.cache.write_back == 0 and item.row.path is not None and not writeback.held(item):
+            await writeback.upload_now(item)
 
     async def fsync(self) -> None:
         self._check(True)

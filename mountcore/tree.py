@@ -26,6 +26,7 @@ from .cache.item import Item
 from .cache.store import Store
 from .errors import NotDirectory, NotFound, TimedOut, Unreachable
 from .listings import Listings
+from .remotes.paths import is_name
 from .remotes.protocol import Entry, Kind, Remote, Version
 from .settings import TreeSettings
 
@@ -340,6 +341,9 @@ class Tree:
         try:
             async with aclosing(self._remote.list(path)) as listing:  # type: ignore[type-var]
                 async for entry in listing:
+                    if not is_name(entry.name) or (entry.size < 0 and entry.kind is Kind.FILE):
+                        log.warning("%.100r in /%s is passed over: no file can be so", entry, path)
+                        continue
                     entries[entry.name] = entry
         except (Unreachable, TimedOut) as problem:
             if directory.children is None and not await self._warm(directory, path, float("-inf")):

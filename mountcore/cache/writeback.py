@@ -242,6 +242,11 @@ class WriteBack:
             self._tasks[item.id].state = UploadState.HELD
             self._announce()
 
+    def held(self, item: Item) -> bool:
+        """Whether somebody said: not now."""
+        task = self._tasks.get(item.id)
+        return task is not None and task.state is UploadState.HELD
+
     def unhold(self, item: Item) -> None:
         """Upload it after all."""
         task = self._tasks.get(item.id)

@@ -8,6 +8,9 @@ from .partials import LONGEST
 LONGEST_PATH = 4095
 """Bytes in a path, as Linux bounds it."""
 
+LONGEST_LISTED = 1024
+"""Bytes of a name in a directory (FUSE_NAME_MAX): for a longer one the kernel refuses the whole listing."""
+
 
 def check_path(path: str) -> str:
     """``path`` if it keeps the port's rules (see `protocol`); else raises :class:`InvalidName`."""
@@ -16,6 +19,13 @@ def check_path(path: str) -> str:
             if part in ("", ".", "..") or "\0" in part:
                 raise InvalidName(path, "a path has no empty part, no '.' or '..', and no NUL")
     return path
+
+
+def is_name(name: str) -> bool:
+    """Whether what a storage lists can be the name of something in a directory; see also `check_path`."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        return False
+    return len(name) <= LONGEST_LISTED // 4 or len(name.encode(errors="surrogateescape")) <= LONGEST_LISTED
 
 
 def check_lengths(path: str, wire: bytes, longest: int = LONGEST) -> None:

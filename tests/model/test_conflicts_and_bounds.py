@@ -94,20 +94,31 @@ async def test_a_failing_upload_is_tried_again_and_says_why(tmp_path: Path) -> N
         assert await content_of_remote(remote.inner) == {"f": b"patience"}
 
 
-async def test_a_held_upload_waits_and_a_discarded_one_shows_the_remote_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("write_back", [0.0, 0.01])
+async def test_a_held_upload_waits_and_a_discarded_one_shows_the_remote_again(
+    tmp_path: Path, write_back: float
+) -> None:
     remote = memory()
     await edit(remote, "f", b"before")
-    async with opened(remote, settings(tmp_path, write_back=0.01)) as vfs:
+    async with opened(remote, settings(tmp_path, write_back=write_back)) as vfs:
         node = await vfs.resolve("f")
         handle = await vfs.open(node, OpenFlags.WRITE | OpenFlags.TRUNCATE)
         await handle.write(0, b"changed")
         await vfs.hold_upload(node, True)
+        await handle.flush()
         await handle.close()
         await vfs.drain()
         assert await content_of_remote(remote.inner) == {"f": b"before"}
         await vfs.hold_upload(node, False)
         await vfs.settle(node)
         assert await content_of_remote(remote.inner) == {"f": b"changed"}
+        handle = await vfs.open(node, OpenFlags.WRITE)
+        await handle.write(0, b"CHANGED")
+        await vfs.discard_changes(node)
+        await handle.close()
+        assert await read_file(vfs, "f") == b"changed"
+        if not write_back:
+            return
         await overwrite(vfs, "f", 0, b"CHANGED")
         await vfs.discard_changes(node)
         assert await read_file(vfs, "f") == b"changed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,24 @@ async def test_a_name_that_is_not_listed_is_not_asked_for(tmp_path: Path) -> Non
             with pytest.raises(NotFound):
                 await vfs.resolve(f"missing{number}")
         assert len(remote.log) == before
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [{"size": -1}, *({"name": name} for name in ("", ".", "..", "a/b", "../b", "a\0b", "n" * 1025, "\u20ac" * 400))],
+)
+async def test_what_no_file_can_be_is_passed_over_and_the_others_are_listed(
+    tmp_path: Path, lie: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a name that has a slash, or is too long, the kernel would refuse the whole listing."""
+    remote = memory()
+    for name in ("a", "lie", "z"):
+        await edit(remote, name, b"x")
+    remote.rule("list", "", entry=lambda entry: replace(entry, **lie) if entry.name == "lie" else entry)
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert await live.names(vfs) == {"a", "z"}
+        assert "passed over" in caplog.text
+        assert await live.read_file(vfs, "a") == b"x"
 
 
 async def test_many_who_list_at_once_are_one_request(tmp_path: Path) -> None:
