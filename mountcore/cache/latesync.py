@@ -41,7 +41,7 @@ class LateSync:
         due = trio.current_time() + EVERY
         while True:
             with trio.move_on_at(due) as waiting:
-                await self._store.doomed_many.wait()
+                await self._store.graves.many.wait()
             try:
                 if waiting.cancelled_caught:
                     due = trio.current_time() + EVERY
@@ -66,14 +66,14 @@ class LateSync:
             for item in ready:
                 synced |= await self._sync(item)
         self._seen = {item.id: item.generation for item in waiting if item.dirty and item.row.promise == 1}
-        if synced or self._store.doomed:
+        if synced or self._store.graves.waiting:
             await self._bury()
 
     async def _bury(self) -> None:
         self._store.index.pay()
-        doomed, self._store.doomed_many = tuple(self._store.doomed), trio.Event()
+        doomed = self._store.graves.look()
         await trio.to_thread.run_sync(self._store.index.sync)
-        self._store.bury(doomed)
+        self._store.graves.bury(doomed)
 
     async def _sync_all(self, items: list[Item]) -> bool:
         """One syncfs(2): fsync(2) of thousands of small files and their folders keeps the disk busy for a minute."""

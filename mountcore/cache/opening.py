@@ -208,7 +208,7 @@ def _recover(store: Store, left: str) -> None:
     store.recount(int(counted) if sound else None)
     if counted:
         index.set_fact("held", None)
-    store.left_in_trash = index.trash()
+    store.graves.left = index.trash()
 
 
 def _finish_overlays(store: Store) -> None:
@@ -231,10 +231,10 @@ async def tidy_up(store: Store) -> None:
     """
     began = time.time()
     try:
-        while batch := store.left_in_trash[-BATCH:]:  # and not what this run deletes, which may have to stay a while
-            await trio.to_thread.run_sync(store.unlink_files, batch)
+        while batch := store.graves.left[-BATCH:]:  # and not what this run deletes, which may have to stay a while
+            await trio.to_thread.run_sync(store.graves.unlink_files, batch)
             store.index.trash_emptied(batch)
-            del store.left_in_trash[-BATCH:]
+            del store.graves.left[-BATCH:]
         for folder in (store.directory / "data").iterdir() if store.unclean_stop else ():
             for path in await trio.to_thread.run_sync(list, folder.iterdir()):
                 with contextlib.suppress(FileNotFoundError):

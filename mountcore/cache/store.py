@@ -21,22 +21,20 @@ import os
 import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import final
-
-import trio
 
 from ..errors import NoSpace, StorageError
 from ..remotes.protocol import Version
 from ..spans import Ledger, Span
+from .graves import Graves
 from .index import Index
 from .item import TOUCHED, UNTOUCHED, Data, Item
 from .lending import sever, tells_of_writes
 from .pins import Pins
 from .retired import Retired
 from .rows import ItemId, Row, Unreadable
-from .unlinking import Unlinker
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +44,6 @@ IDLE_FILES = 512
 """Descriptors that stay open after their last use, of clean and dirty items; opening a file again costs 5 µs."""
 DROPPED = 256
 """Items that leave memory at a time."""
-DOOMED_MOST = 4 << 20
-"""Bytes of replaced files that may wait for the next sync of the index."""
-TRASH_BATCH = 64
 _ZEROS = bytes(1 << 20)
 
 
@@ -62,15 +57,7 @@ class Store:
         self._lock = lock
         self._data = str(directory / "data")
         self._folders: set[int] = set()
-        self._unlinker = Unlinker()
-        self.doomed: dict[ItemId, int] = {}
-        """Ids, and bytes, of files that were synced and not uploaded, and have been replaced or removed since: until
-        the index that says so is on the disk itself, a loss of power would bring them back."""
-        self._doomed_bytes = 0
-        self.doomed_many = trio.Event()
-        """They take so much room that they should go now."""
-        self.left_in_trash: list[ItemId] = []
-        """Ids whose files a former process did not get to delete."""
+        self.graves = Graves(index, self._file)
         self._items: dict[ItemId, Item] = {}
         self._by_path: dict[str, Item] = {}
         self._marked: dict[ItemId, Item] = {}
@@ -556,13 +543,9 @@ class Store:
         self._drop_from_memory(item)
         self.ledger.total -= item.saved
         if item.row.promise == 2 or self.index.owes:
-            self.doomed[item.id] = item.spans.total
-            self._doomed_bytes += item.spans.total
-            if self._doomed_bytes > DOOMED_MOST:
-                self.doomed_many.set()
-            return
-        self._unlinker.unlink(item.id, self._file(item.id))
-        self._note_emptied()
+            self.graves.doom(item.id, item.spans.total)
+        else:
+            self.graves.unlink_soon(item.id)
 
     def _forget_nameless(self, item: Item) -> None:
         """Nothing has its name any more, in the index either: whoever is told of an error could do nothing about it."""
@@ -571,37 +554,7 @@ class Store:
     def delete(self, items: list[ItemId]) -> None:
         """Delete items that are not in memory. Their room is free when it returns."""
         self.index.delete(items)
-        self._unlink(items)
-
-    def _unlink(self, items: Sequence[ItemId]) -> None:
-        self.unlink_files(items)
-        self._unlinker.gone += items
-        self._note_emptied()
-
-    def unlink_files(self, items: Sequence[ItemId]) -> None:
-        """Delete the files of items that the index does not know any more. Blocking; from any thread."""
-        for ident in items:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._file(ident))
-
-    def _note_emptied(self) -> None:
-        if len(self._unlinker.gone) >= TRASH_BATCH:
-            try:
-                self.empty_trash()
-            except OSError as problem:
-                log.info("what was deleted from the cache is not written down yet: %s", problem)
-
-    def bury(self, doomed: Sequence[ItemId]) -> None:
-        """The index that forgets these is on the disk: their files go."""
-        for ident in doomed:
-            self._doomed_bytes -= self.doomed.pop(ident, 0)
-        self._unlink(doomed)
-
-    def empty_trash(self) -> None:
-        """Forget the ids whose files are gone."""
-        gone = list(self._unlinker.gone)  # the unlinker's thread may add to it meanwhile
-        self.index.trash_emptied(gone)
-        del self._unlinker.gone[: len(gone)]
+        self.graves.unlink(items)
 
     def in_use(self, ident: ItemId) -> Item | None:
         """The item if it is in memory, and acquired or kept."""
@@ -632,7 +585,7 @@ class Store:
                 self._drop_from_memory(item)
                 resting += item.saved
             self.ledger.total -= resting
-            self._unlink(gone)
+            self.graves.unlink(gone)
         return before - self.held
 
     # saved listings
@@ -698,12 +651,12 @@ class Store:
 
     def close(self) -> None:
         """Close everything; whatever is dirty stays in the journal."""
-        self._unlinker.close()
+        self.graves.finish()
         try:
             self.index.save(*[i.row for i in self._items.values() if i.row.path is not None or i.dirty])
             self.index.sync()
-            self.bury(tuple(self.doomed))
-            self.empty_trash()
+            self.graves.bury(self.graves.waiting)
+            self.graves.empty_trash()
             self.index.set_fact("held", str(self.held))
             if not self.retired.forgetful:
                 self.index.set_fact("running", None)
