@@ -278,6 +278,16 @@ class DirectWriter(WithoutRanges):
 
     async def flush(self) -> None:
         """Store the file; what the remote answers is the closer's, and there is no retry."""
+        node = self.node
+        while (parent := node.parent) is not None:  # else nothing has its name any more, and there is nothing to store
+            name = node.name
+            async with self._vfs.naming(parent, name):
+                if node.parent is parent and node.name == name:
+                    await self._store()
+                    return
+
+    async def _store(self) -> None:
+        """`flush`, while nobody can change the name."""
         item = self._item
         if self._closed or self._failed or self._stored == item.generation:
             return

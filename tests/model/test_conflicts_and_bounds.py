@@ -15,6 +15,7 @@ from mountcore.handle import OpenFlags
 from mountcore.remotes.protocol import Usage
 from mountcore.settings import CacheMode, OnConflict
 from mountcore.space import fill_in
+from mountcore.stage import Publish
 from mountcore.vfs import Vfs
 
 from .live import names, overwrite, read_file, write_file
@@ -163,6 +164,72 @@ async def test_off_refuses_to_change_a_file_in_place_and_tells_a_failed_store_at
             await handle.flush()
         await handle.close()
         assert await read_file(vfs, "f") == b"content"
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("what", ["removed", "replaced", "renamed", "renamed while it is stored", "moved along"])
+async def test_off_stores_what_was_written_under_the_name_that_it_has_at_close_if_any(
+    tmp_path: Path, what: str, existing: bool
+) -> None:
+    remote = memory()
+    await remote.inner.mkdir("d")
+    await edit(remote, "other", b"other")
+    if existing:
+        await edit(remote, "d/f", b"old content")
+    async with opened(remote, settings(tmp_path, mode=CacheMode.OFF)) as vfs:
+        directory = await vfs.resolve("d")
+        handle = await vfs.create(directory, "f", OpenFlags.WRITE | OpenFlags.TRUNCATE, exclusive=False)
+        await handle.write(0, b"new")
+        expected: dict[str, bytes | None] = {"d": None, "other": b"other"}
+        match what:
+            case "removed":
+                await vfs.unlink(directory, "f")
+            case "replaced":
+                await vfs.rename(vfs.root, "other", directory, "f")
+                expected = {"d": None, "d/f": b"other"}
+            case "renamed":
+                await vfs.rename(directory, "f", directory, "g")
+                expected["d/g"] = b"new"
+            case "renamed while it is stored":
+                gate = remote.gate("put")
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(handle.flush)
+                    await gate.entered.wait()
+                    nursery.start_soon(vfs.rename, directory, "f", directory, "g")
+                    await trio.testing.wait_all_tasks_blocked()
+                    gate.release()
+                expected["d/g"] = b"new"
+            case "moved along":
+                await vfs.rename(vfs.root, "d", vfs.root, "e")
+                expected = {"e": None, "e/f": b"new", "other": b"other"}
+        await handle.flush()
+        await handle.close()
+        assert await content_of_remote(remote.inner) == expected
+        for path, data in expected.items():
+            assert data is None or await read_file(vfs, path) == data
+        assert vfs.snapshot().cached_bytes == 0
+
+
+@pytest.mark.parametrize("mode", list(CacheMode))
+async def test_what_is_received_whole_is_stored_before_the_answer_in_off_alone(tmp_path: Path, mode: CacheMode) -> None:
+    """An upload over FTP."""
+    remote = memory()
+    async with opened(remote, settings(tmp_path, mode=mode)) as vfs:
+        for turn, problem in enumerate((Unreachable("f", "gone"), None)):
+            stage = await vfs.stage()
+            os.pwrite(stage.fileno(), b"%d" % turn, 0)
+            if problem is not None and mode is CacheMode.OFF:
+                remote.rule("put", "f", before=problem)
+                with pytest.raises(Unreachable):
+                    await stage.commit(vfs.root, "f", size=1, how=Publish.REPLACE)
+                await stage.discard()
+                assert await names(vfs) == set()
+            else:
+                await stage.commit(vfs.root, "f", size=1, how=Publish.REPLACE)
+        assert await content_of_remote(remote.inner) == ({"f": b"1"} if mode is CacheMode.OFF else {})
+        assert await read_file(vfs, "f") == b"1"
+        assert await vfs.drain() == ()
+        assert await content_of_remote(remote.inner) == {"f": b"1"}
 
 
 @pytest.mark.parametrize("mode", [CacheMode.MINIMAL, CacheMode.WRITES])
