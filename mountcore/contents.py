@@ -70,8 +70,9 @@ class Contents:
             remote, store, settings.read, self.counters, nursery, self._stale, self.evictor.fits, self.evictor.rescue
         )
         self.writeback = WriteBack(
-            remote, store, self.fetcher, settings.cache, self.counters, nursery, self._stored, on_conflict
-        )
+            remote, store, self.fetcher, settings.cache, self.counters, nursery, self._stored, on_conflict,
+            self._in_doubt,
+        )  # fmt: skip
         self._on_stored = on_stored
         self.bounded = settings.cache.max_size is not None or settings.cache.min_free_space is not None
         self._nodes: dict[int, Node] = {}
@@ -147,6 +148,10 @@ class Contents:
         item = node.item
         if item is not None and not item.handles and not item.dirty:
             self.detach(node)
+
+    def _in_doubt(self, item: Item) -> bool:
+        """Whether it is below a directory that may have another name by now."""
+        return any(item.path.startswith(move.old + "/") for move in self.doubts)
 
     # before something changes
 

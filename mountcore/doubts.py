@@ -3,7 +3,8 @@
 Their answer was lost, with the connection or with the process. Where something was changed here of what they are
 about, much hangs on it: under which name the rest of a file is, and whether an upload brings back what is gone. So the
 journal has them before they are asked for. While the process lives, the remote is asked until it tells, nothing of what
-they are about is uploaded meanwhile, and then what is here follows; after a kill the next start asks.
+they are about is uploaded meanwhile, and then what is here follows; after a kill the next start asks. So it is where
+whoever asked for them has gone away before the answer. Nobody changes one of the names again before it is known.
 
 Concurrency: trio thread only; what is ``async`` is a checkpoint.
 """
@@ -11,7 +12,7 @@ Concurrency: trio thread only; what is ``async`` is a checkpoint.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import final
 
 import trio
@@ -19,8 +20,8 @@ import trio
 from .cache.item import Item
 from .cache.rows import Move
 from .contents import Contents
-from .errors import NotFound, StorageError
-from .remotes.protocol import Version
+from .errors import NotFound, StorageError, Unreachable
+from .remotes.protocol import Entry, Version
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,21 @@ def local_version(item: Item) -> Version:
 
 
 @final
+class _Doubt:
+    def __init__(self, move: Move) -> None:
+        self.move = move
+        self.wanted = trio.Event()
+        """Somebody waits: ask now."""
+        self.asked = trio.Event()
+        """The remote was asked once more."""
+        self.over = False
+
+    def concerns(self, path: str) -> bool:
+        names = [name for name in (self.move.old, self.move.new) if name]
+        return any(f"{path}/".startswith(f"{name}/") or name.startswith(f"{path}/") for name in names)
+
+
+@final
 class Doubts:
     """Those of one remote."""
 
@@ -42,48 +58,107 @@ class Doubts:
         self._store = contents.store
         self._nursery = contents.nursery
         self._open = contents.doubts
+        self._all: list[_Doubt] = []
+
+    async def watch(
+        self, move: Move, about: Sequence[Item], change: Callable[[], Awaitable[Entry | None]],
+        finish: Callable[[], Awaitable[None]],
+    ) -> Entry | None:  # fmt: skip
+        """Have the remote change something, and look what became of it where the answer is lost. Raises what it said,
+        unless it did it all the same; answers what it has then, if that is known.
+
+        The journal knows of what is changed here (``about``) until `Index.end_move`, which is the caller's where this
+        returns. Where nobody knows yet what became of it, ``finish`` is called should it be known later that it
+        happened: again, if it fails.
+        """
+        if about:
+            self._store.index.begin_move(move)
+        happened, found = None, None
+        try:
+            return await change()
+        except BaseException as problem:
+            try:
+                if isinstance(problem, StorageError):
+                    happened, found = await self._look(move) if problem.retriable else (False, None)
+            finally:
+                if about and happened is None:
+                    self._keep(move, about, finish)
+                elif about and not happened:
+                    self._store.index.end_move(move.old)
+            if not happened:
+                raise
+        return found
 
     async def happened(self, move: Move) -> bool | None:
         """Ask the remote whether it did it; None where it does not tell now."""
-        found = None
+        return (await self._look(move))[0]
+
+    async def _look(self, move: Move) -> tuple[bool | None, Entry | None]:
+        """See `happened`, and what has the new name."""
         try:
-            if move.new:
-                found = await self._remote.stat(move.new)
-            await self._remote.stat(move.old)
-        except NotFound as gone:
-            if gone.path != move.old:
-                return False
-            known = move.versions
-            return found is None or not known or any(found.version.matches(wanted) for wanted in known)
+            found = await self._remote.stat(move.new) if move.new else None
+        except NotFound:
+            return False, None
         except StorageError:
-            return None
-        return False
+            return None, None
+        try:
+            await self._remote.stat(move.old)
+        except NotFound:
+            known = move.versions
+            return found is None or not known or any(found.version.matches(wanted) for wanted in known), found
+        except StorageError:
+            return None, None
+        return False, None
 
-    def keep(self, move: Move, about: Iterable[Item], finish: Callable[[], Awaitable[None]]) -> None:
-        """Find out in the background. ``finish`` is called if it did happen; the items are not uploaded before."""
+    def _keep(self, move: Move, about: Sequence[Item], finish: Callable[[], Awaitable[None]]) -> None:
+        """Find out in the background; the items are not uploaded before."""
+        doubt = _Doubt(move)
         self._open.append(move)
-        items = list(about)
-        for item in items:
+        self._all.append(doubt)
+        for item in about:
             item.doubts += 1
-        self._nursery.start_soon(self._find_out, move, items, finish)
+        self._nursery.start_soon(self._find_out, doubt, about, finish)
 
-    async def _find_out(self, move: Move, items: list[Item], finish: Callable[[], Awaitable[None]]) -> None:
-        delay = FIRST
-        while (happened := await self.happened(move)) is None:
-            await trio.sleep(delay)
+    async def _find_out(self, doubt: _Doubt, items: Sequence[Item], finish: Callable[[], Awaitable[None]]) -> None:
+        move, delay = doubt.move, FIRST
+        while not await self._settle(move, finish):  # if this run ends before, the journal still has it
+            doubt.asked.set()
+            doubt.wanted, doubt.asked = trio.Event(), trio.Event()
+            with trio.move_on_after(delay):
+                await doubt.wanted.wait()
             delay = min(MOST, delay * 2)
         for item in items:
             item.doubts -= 1
+        self._store.index.end_move(move.old)
+        self._open.remove(move)
+        self._all.remove(doubt)
+        doubt.over = True
+        doubt.asked.set()
+
+    async def _settle(self, move: Move, finish: Callable[[], Awaitable[None]]) -> bool:
+        """Whether it is known, and done what follows from it."""
+        happened = await self.happened(move)
+        if happened is None:
+            return False
         log.info("%s was%s %s after all", move.old, "" if happened else " not",
                  f"renamed to {move.new}" if move.new else "removed")  # fmt: skip
         try:
             if happened:
                 await finish()
-            self._store.index.end_move(move.old)
-        except OSError as problem:  # the journal keeps it for the next start
-            log.warning("what follows from renaming or removing %s could not be done: %s", move.old, problem)
-        finally:
-            self._open.remove(move)
+        except OSError as problem:
+            log.warning("what follows from renaming or removing %s cannot be done yet: %s", move.old, problem)
+            return False
+        return True
+
+    async def settled(self, *paths: str) -> None:
+        """Before these names are changed, or what is above or below them: Unreachable where one is in doubt and the
+        remote does not tell now."""
+        for doubt in [doubt for doubt in self._all if any(map(doubt.concerns, paths))]:
+            if not doubt.over:
+                doubt.wanted.set()
+                await doubt.asked.wait()
+            if not doubt.over:
+                raise Unreachable(doubt.move.old, "it is not known yet whether it was renamed or removed")
 
     async def recover(self, *, reachable: bool) -> None:
         """Before anything else: the last run ended while the remote renamed or removed something.
@@ -93,6 +168,8 @@ class Doubts:
         was.
         """
         for move in self._store.index.moves():
+            for path in (move.old, move.new):
+                self._store.retire_listings(path.rpartition("/")[0])
             if not move.new:
                 await self._recover_removal(move, reachable=reachable)
             elif reachable:

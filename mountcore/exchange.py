@@ -20,7 +20,7 @@ from typing import final
 import trio
 
 from .contents import Contents
-from .errors import Busy, InvalidName, NameTooLong, NotFound, StorageError
+from .errors import Busy, Exists, InvalidName, NameTooLong, NotFound, StorageError
 from .namespace import Namespace
 from .naming import beside, join, new_path
 from .remotes.protocol import Kind
@@ -58,6 +58,7 @@ class Exchange:
         """What is called ``name`` and what is called ``other_name`` exchange their names; both must exist."""
         for path in (join(parent.path(), name), join(other.path(), other_name)):
             self._contents.writable(path)
+        await self._names.settled(join(parent.path(), name), join(other.path(), other_name))
         first, second = await self._find(parent, name), await self._find(other, other_name)
         if first is second:
             return
@@ -95,11 +96,18 @@ class Exchange:
             for node, parent, old in reversed(done):
                 path = node.path()
                 try:
+                    await self._taken(join(parent.path(), old))
                     await self._names.move(node, parent, old)
                 except StorageError as problem:
                     log.warning("%s could not be called %r again after a failed exchange: %s", path, old, problem)
                     break
             raise
+
+    async def _taken(self, path: str) -> None:
+        """Raises Exists if the storage has something of that name: what failed, as far as we heard, did happen."""
+        with contextlib.suppress(NotFound):
+            await self._contents.remote.stat(path)
+            raise Exists(path, "nobody knows what the storage has done")
 
     @contextlib.contextmanager
     def _hiding(self, *directories: Node) -> Iterator[None]:

@@ -141,7 +141,11 @@ class CachedHandle:
         self._noticed = item.generation
         self._past: DirectReader | None = None
         self.node = node
-        vfs.store.acquire(item)
+        try:
+            vfs.store.acquire(item)
+        except OSError:  # the node must not keep what may be evicted
+            vfs.released(node)
+            raise
         item.handles += 1
         if self._changes:
             item.writers += 1
@@ -290,6 +294,7 @@ class CachedHandle:
             store.shorten(item, size)
             await trio.to_thread.run_sync(store.index.sync)
             item.claimed = False
+            await self._vfs.make_dirty(item)  # an upload of all that is open may have begun
         store.truncate(item, size)
 
     async def zero(self, offset: int, length: int) -> None:

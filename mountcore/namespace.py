@@ -87,6 +87,7 @@ class Namespace:
     async def unlink(self, parent: Node, name: str) -> None:
         """Delete a file or symlink. Handles that are open keep working until they are closed."""
         self._contents.writable(join(parent.path(), name))
+        await self._doubts.settled(join(parent.path(), name))
         async with self._names.hold((parent, name)):
             node = await self._lookup(parent, name)
             if node.kind is Kind.DIRECTORY:
@@ -100,7 +101,8 @@ class Namespace:
                 stored = self._contents.stored_at_remote(node, item)
                 if stored:
                     async with self._contents.uncertain(parent):
-                        await self._remove_at_remote(node, path, item)
+                        with self._tree.changing((parent, node.name)):
+                            await self._remove_at_remote(node, path, item)
                 item = item or node.item  # perhaps opened meanwhile
                 if item is not None:
                     self._store.unlink(item, gone=path if stored else None, owed=stored)
@@ -112,24 +114,21 @@ class Namespace:
     async def _remove_at_remote(self, node: Node, path: str, item: Item | None) -> None:
         """Where its answer is lost, look what became of it. Of a changed file the journal knows, until its end is
         written together with the item's."""
-        changed = item is not None and item.dirty
-        move = Move(path, "") if item is None else Move(path, "", (local_version(item),), item.id)
-        if changed:
-            self._store.index.begin_move(move)
-        try:
-            await self._remote.remove(path)
-        except NotFound:
-            pass
-        except BaseException as problem:
-            lost = isinstance(problem, StorageError) and problem.retriable
-            happened = await self._doubts.happened(move) if lost else False
-            if happened:
-                return
-            if changed and item is not None and happened is None:
-                self._doubts.keep(move, [item], partial(self._finish_removal, node, path, item, item.generation))
-            elif changed:
-                self._store.index.end_move(path)
-            raise
+        if item is None or not item.dirty:
+            move, changed, generation = Move(path, ""), [], Generation(0)
+        else:
+            self._store.look(item)
+            move, changed, generation = Move(path, "", (local_version(item),), item.id), [item], item.generation
+
+        async def finish() -> None:
+            if item is not None:
+                await self._finish_removal(node, path, item, generation)
+
+        async def remove() -> None:
+            with contextlib.suppress(NotFound):
+                await self._remote.remove(path)
+
+        await self._doubts.watch(move, changed, remove, finish)
 
     async def _finish_removal(self, node: Node, path: str, item: Item, generation: Generation) -> None:
         """It turned out that the remote did remove it."""
@@ -137,9 +136,9 @@ class Namespace:
         if parent is None:
             return
         async with self._names.hold((parent, node.name)), self._writeback.paused(item):
+            self._store.look(item)
             if node.path() != path or node.item is not item or item.generation != generation:
                 return  # people went on with it
-            await self._contents.preserve(item)
             self._store.unlink(item, gone=path, owed=True)
             self._contents.lose(item)
             self._tree.remove(node)
@@ -165,6 +164,7 @@ class Namespace:
         if parent is new_parent and name == new_name:
             await self._lookup(parent, name)
             return
+        await self.settled(join(parent.path(), name), path)
         async with contextlib.AsyncExitStack() as stack:
             directory = (await self._lookup(parent, name)).kind is Kind.DIRECTORY
             if directory:
@@ -200,6 +200,10 @@ class Namespace:
         self._changes.entry(parent, name, None)
         self._changes.entry(new_parent, new_name, node, gone=target)
 
+    async def settled(self, *paths: str) -> None:
+        """Before these names are changed: what was asked of the remote about them before is known."""
+        await self._doubts.settled(*paths)
+
     async def move(self, node: Node, parent: Node, name: str) -> None:
         """Give a node a name that is free, and tell nobody; the caller holds the locks that `rename` takes."""
         if node.kind is Kind.DIRECTORY:
@@ -219,26 +223,29 @@ class Namespace:
                 self._unmoved(target, new)
             if loser is not None:
                 await self._contents.preserve(loser)
-            moved = False
+            moved, entry = False, None
             changed = [found for found in (item, loser) if found is not None and found.dirty]
-            if self._contents.stored_at_remote(node, item):
-                async with self._contents.uncertain(parent, *[p for p in [node.parent] if p]):
-                    move = Move(
-                        old, new, _may_be(node, item), item.id if item is not None else None,
-                        loser.id if loser is not None and loser.dirty else None,
-                    )  # fmt: skip
-                    finish = partial(self._finish_renaming, move, node, parent, name)
-                    moved = await self._rename_at_remote(move, target, changed, finish)
-            await self._file_renamed(node, target, parent, name, item, loser, moved=moved, journalled=bool(changed))
+            move = Move(
+                old, new, _may_be(node, item), item.id if item is not None else None,
+                loser.id if loser is not None and loser.dirty else None,
+            )  # fmt: skip
+            with self._tree.changing((node.parent, node.name), (parent, name)):
+                if self._contents.stored_at_remote(node, item):
+                    async with self._contents.uncertain(parent, *[p for p in [node.parent] if p]):
+                        finish = partial(self._finish_renaming, move, node, parent, name)
+                        moved, entry = await self._rename_at_remote(move, target, changed, finish)
+                self._file_renamed(
+                    move, node, target, parent, item, loser, entry, moved=moved, journalled=bool(changed)
+                )
 
-    async def _file_renamed(
-        self, node: Node, target: Node | None, parent: Node, name: str, item: Item | None, loser: Item | None, *,
-        moved: bool, journalled: bool,
+    def _file_renamed(
+        self, move: Move, node: Node, target: Node | None, parent: Node, item: Item | None, loser: Item | None,
+        entry: Entry | None, *, moved: bool, journalled: bool,
     ) -> None:  # fmt: skip
         """The remote has renamed the file, or (``moved`` is false) had nothing of it: here as well."""
-        old, new = node.path(), join(parent.path(), name)
-        if moved and self._remote.caps.tags:
-            self._apply_moved(node, item, await self._remote.stat(new))
+        old, new, name = move.old, move.new, move.new.rpartition("/")[2]
+        if entry is not None:
+            self._apply_moved(node, item, entry)
         item = item or node.item  # perhaps opened meanwhile
         loser = loser or (target.item if target is not None else None)
         for each in (item, loser):
@@ -274,17 +281,21 @@ class Namespace:
         async with self._names.hold((before, node.name), (parent, name)):
             if node.path() != move.old or not parent.linked or join(parent.path(), name) != move.new:
                 return
-            target = await self._tree.find(parent, name)
+            target = self._tree.known(parent, name)
             item = self._contents.cached(node)
-            loser = self._contents.cached(target) if target is not None else None
+            loser = self._contents.cached(target) if target is not None else self._store.peek(move.new)
             if move.item is not None and (item is None or item.id != move.item):
                 return
             if loser is not None and loser.dirty and loser.id != move.replaced:
                 return
-            async with self._writeback.paused(item, loser):
-                if loser is not None:
-                    await self._contents.preserve(loser)
-                await self._file_renamed(node, target, parent, name, item, loser, moved=True, journalled=True)
+            with self._tree.changing((before, node.name), (parent, name)):
+                async with self._writeback.paused(item, loser):
+                    self._unmoved(node, move.old)
+                    if loser is not None:
+                        with contextlib.suppress(StorageError):  # what was replaced; or found already, and opened
+                            await self._contents.preserve(loser)
+                    entry = await self._remote.stat(move.new) if self._remote.caps.tags else None
+                    self._file_renamed(move, node, target, parent, item, loser, entry, moved=True, journalled=True)
         self._changes.entry(before, move.old.rpartition("/")[2], None)
         self._changes.entry(parent, name, node, gone=target)
 
@@ -295,8 +306,9 @@ class Namespace:
 
     async def _rename_at_remote(
         self, move: Move, target: Node | None, changed: list[Item], finish: Callable[[], Awaitable[None]]
-    ) -> bool:
-        """Answers False when the remote turned out not to have it. See `_ask_to_rename`."""
+    ) -> tuple[bool, Entry | None]:
+        """Answers False when the remote turned out not to have it, and what it has now if names change that. See
+        `Doubts.watch`."""
         caps, new = self._remote.caps, move.new
         if caps.rename is RenameScope.NONE:
             raise CrossDevice(move.old)
@@ -307,32 +319,16 @@ class Namespace:
         elif link:  # a link that is a file has another name there: whoever renames has to know that
             with contextlib.suppress(NotFound):
                 await self._remote.stat(new)
-        try:
-            await self._ask_to_rename(move, changed, finish)
-        except NotFound:
-            return False
-        return True
 
-    async def _ask_to_rename(self, move: Move, changed: list[Item], finish: Callable[[], Awaitable[None]]) -> None:
-        """Rename at the remote. Where its answer is lost, look what became of it: changed files follow the name.
-
-        With anything ``changed``, of it or of what is replaced, the journal knows until `Index.end_move`, which is the
-        caller's where this returns; and should nobody know yet what became of it, ``finish`` is called if it is known
-        later that it happened.
-        """
-        if changed:
-            self._store.index.begin_move(move)
-        try:
+        async def rename() -> Entry | None:
             await self._remote.rename(move.old, move.new)
-        except StorageError as problem:
-            happened = await self._doubts.happened(move) if problem.retriable else False
-            if happened:
-                return
-            if changed and happened is None:
-                self._doubts.keep(move, changed, finish)
-            elif changed:
-                self._store.index.end_move(move.old)
-            raise
+            return await self._remote.stat(new) if caps.tags else None
+
+        try:
+            entry = await self._doubts.watch(move, changed, rename, finish)
+        except NotFound:
+            return False, None
+        return True, entry if caps.tags else None
 
     async def recover(self, *, reachable: bool) -> None:
         """Before anything else: the last run ended while the remote renamed or removed something."""
@@ -358,34 +354,45 @@ class Namespace:
             async with self._contents.uncertain(parent, *[p for p in [node.parent] if p]):
                 changed = [item for item in self._store.dirty_items() if item.path.startswith(old + "/")]
                 move = Move(old, new)
-                await self._ask_to_rename(
-                    move, changed, partial(self._finish_renaming_directory, move, node, parent, name)
-                )
-            self._directory_renamed(node, parent, name)
 
-    def _directory_renamed(self, node: Node, parent: Node, name: str) -> None:
-        old, new = node.path(), join(parent.path(), name)
-        self._store.rename_tree(old, new)
-        self._tree.move(node, parent, name)
-        self._store.pins.moved(old, new)
+                async def rename() -> None:
+                    await self._remote.rename(old, new)
 
-    async def _finish_renaming_directory(self, move: Move, node: Node, parent: Node, name: str) -> None:
-        """It turned out that the remote did rename the directory; unless people went on, it is renamed here."""
-        before = node.parent
-        if before is None:
-            return
-        async with self._names.trees, self._names.hold((before, node.name), (parent, name)), self._names.moving(node):
-            if node.path() != move.old or not parent.linked or join(parent.path(), name) != move.new:
+                with self._tree.changing((node.parent, node.name), (parent, name)):
+                    await self._doubts.watch(move, changed, rename, partial(self._finish_renaming_directory, move))
+                    self._directory_renamed(move, node, parent)
+
+    def _directory_renamed(self, move: Move, node: Node, parent: Node) -> None:
+        self._store.rename_tree(move.old, move.new)
+        self._tree.move(node, parent, move.new.rpartition("/")[2])
+        self._store.pins.moved(move.old, move.new)
+
+    async def _finish_renaming_directory(self, move: Move) -> None:
+        """It turned out that the remote did rename the directory; unless people went on, it is renamed here.
+
+        By its name: a listing that was made since has another node for it, of the changed files alone.
+        """
+        above, _, name = move.old.rpartition("/")
+        below, _, new_name = move.new.rpartition("/")
+        async with self._names.trees:
+            before, parent = self._tree.loaded(above), self._tree.loaded(below)
+            node = self._tree.loaded(move.old)
+            if before is None or parent is None or node is None:
                 return
-            if any(item.path.startswith(move.new + "/") for item in self._store.dirty_items()):
-                return
-            target = await self._tree.find(parent, name)
-            async with self._writeback.paused(below=move.old):
-                for item in self._store.loaded_below(move.old):
-                    self._contents.fetcher.stop(item)
-                self._directory_renamed(node, parent, name)
-        self._changes.entry(before, move.old.rpartition("/")[2], None)
-        self._changes.entry(parent, name, node, gone=target)
+            async with self._names.hold((before, name), (parent, new_name)), self._names.moving(node):
+                if node.path() != move.old or join(parent.path(), new_name) != move.new:
+                    return
+                if any(item.path.startswith(move.new + "/") for item in self._store.dirty_items()):
+                    return
+                target = self._tree.known(parent, new_name)
+                with self._tree.changing((before, name), (parent, new_name)):
+                    async with self._writeback.paused(below=move.old):
+                        for item in self._store.loaded_below(move.old):
+                            self._contents.fetcher.stop(item)
+                        self._directory_renamed(move, node, parent)
+                        self._tree.forget(node)
+        self._changes.entry(before, name, None)
+        self._changes.entry(parent, new_name, node, gone=target)
 
     async def _remove_directory(self, node: Node) -> None:
         if node.kind is not Kind.DIRECTORY:

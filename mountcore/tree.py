@@ -17,7 +17,7 @@ import logging
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import final
 
 import trio
@@ -141,6 +141,8 @@ class Tree:
         self._folds = settings.normalize or settings.case_insensitive
         self._unsaved: dict[int, Node] = {}
         """Directories changed here since their listing was saved."""
+        self._changing: list[tuple[int, str]] = []
+        """Names, by their directory's number, of which no listing tells now."""
         self._inodes = itertools.count(ROOT_INODE)
         self._given: set[int] = set()
         """Numbers of the remote's that some node has, or had: two names of one file are two nodes."""
@@ -205,6 +207,17 @@ class Tree:
             loser.parent = None
         parent.children[name] = node
         self._edited(parent, name)
+
+    @contextmanager
+    def changing(self, *names: tuple[Node | None, str]) -> Iterator[None]:
+        """The remote is being asked to change these names: no listing does that here before."""
+        keys = [(parent.inode, name) for parent, name in names if parent is not None]
+        self._changing += keys
+        try:
+            yield
+        finally:
+            for key in keys:
+                self._changing.remove(key)
 
     def edited(self, node: Node) -> None:
         """What is known of the node is newer than any listing that is on its way."""
@@ -398,7 +411,7 @@ class Tree:
         return True
 
     def _merge(self, directory: Node, entries: dict[str, Entry]) -> None:
-        edits = directory.edits or set()
+        edits = {*(directory.edits or ()), *(name for inode, name in self._changing if inode == directory.inode)}
         entries = {**entries, **(directory.late or {})}
         if self._settings.block_dupes:
             entries = self._without_dupes(directory, entries)

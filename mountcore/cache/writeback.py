@@ -137,6 +137,7 @@ class WriteBack:
         nursery: trio.Nursery,
         on_stored: Callable[[Item, Entry], None],
         on_conflict: Callable[[Item], Awaitable[None]],
+        in_doubt: Callable[[Item], bool],
     ) -> None:
         self._remote = remote
         self._store = store
@@ -146,6 +147,7 @@ class WriteBack:
         self._nursery = nursery
         self._on_stored = on_stored
         self._on_conflict = on_conflict
+        self._in_doubt = in_doubt
         self._tasks: dict[int, _Task] = {}
         self._pauses: list[_Pause] = []
         self._uploading = 0
@@ -416,7 +418,7 @@ class WriteBack:
 
     async def _upload(self, task: _Task) -> None:
         item = task.item
-        if item.doubts:
+        if item.doubts or self._in_doubt(item):
             raise Unreachable(item.path, "it is not known yet whether it was renamed or removed")
         await self._fetcher.ensure(item, 0, item.size, must=True)
         if item.row.attempt is not None:

@@ -244,8 +244,9 @@ class Bench:
         )
         self.times: list[float] = []
         self.writeback = WriteBack(
-            self.remote, self.store, fetcher, chosen, counters, nursery, self._stored, self._conflict
-        )
+            self.remote, self.store, fetcher, chosen, counters, nursery, self._stored, self._conflict,
+            lambda item: False,
+        )  # fmt: skip
         nursery.start_soon(self.writeback.run)
 
     async def _stale(self, item: Item) -> bool:
