@@ -166,7 +166,7 @@ need_lektor() {
 need_servers() {
     local package packages
     apt_need lftp ncftp tnftp wget curl sqlite3 openssl procps psmisc systemd mount attr rsync git make fio stress-ng
-    apt_need openssh-server openssh-client strace iproute2 iptables
+    apt_need openssh-server openssh-client strace iproute2 iptables faketime
     apt_need apache2-bin nginx-light samba python3-swift
     packages=$(cd "$ROOT" && "$VENV/bin/python" -c 'from tests.servers.install import PACKAGES; print(*PACKAGES)')
     for package in $packages; do unpack_server "$package"; done

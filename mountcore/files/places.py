@@ -8,10 +8,10 @@ copy and rename between them.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import cast, final
 
 import trio
 
@@ -186,7 +186,8 @@ class Places:
                 raise
             problem = refusal
         else:
-            if entry.kind is Kind.DIRECTORY:
+            sure = not remote.caps.assumes_root or "/" not in root.strip("/")  # a bucket is known to be there
+            if entry.kind is Kind.DIRECTORY and (sure or await _holds_something(remote)):
                 return Place(remote, label, "", entry)
         await remote.aclose()
         place = await self._from_above(located, label)
@@ -281,6 +282,13 @@ def _cut(root: str) -> tuple[str, str] | None:
         return None
     above = stripped[: len(stripped) - len(name)]
     return (above if above == "/" else above.rstrip("/")), name
+
+
+async def _holds_something(remote: Remote) -> bool:
+    async with aclosing(cast(AsyncGenerator[Entry, None], remote.list(""))) as listing:
+        async for _ in listing:
+            return True
+    return False
 
 
 async def _entry(remote: Remote, path: str) -> Entry | None:

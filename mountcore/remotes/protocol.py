@@ -135,6 +135,8 @@ class Capabilities:
     ranged_read: bool = True
     real_directories: bool = True
     """Empty directories exist. Where not, `mkdir` may only be remembered by the caller."""
+    assumes_root: bool = False
+    """`stat` of the root says directory also where nothing is stored, so that one can begin there."""
     symlinks: bool = False
     hard_links: bool = False
     modes: bool = False

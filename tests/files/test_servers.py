@@ -102,6 +102,15 @@ def test_there_and_back(here: Here, monkeypatch: pytest.MonkeyPatch, server: Box
     assert here.run("move", f"{ours}/d1", f"{server.place}moved").returncode == 0
     assert rclone("check", "--download", tree / "d1", f"{server.place}moved", **server.environ).returncode == 0
     assert here.run("purge", f"{server.place}moved").returncode == 0
+    for target in ("single", "new/deep/single", "single"):
+        assert here.run("copyto", tree / "a.txt", f"{server.place}{target}").returncode == 0
+        assert here.run("cat", f"{server.place}{target}").stdout == b"changed since\n"
+    assert here.run("moveto", f"{server.place}single", f"{server.place}new/moved").returncode == 0
+    assert here.run("lsf", f"{server.place}new").stdout == b"deep/\nmoved\n"
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/file").write_bytes(b"kept")
+    assert here.run("sync", f"{server.place}no/such/place", tmp_path / "kept").returncode == 3
+    assert (tmp_path / "kept/file").exists(), "a source that is not there is no empty one"
     assert here.run("lsf", "-R", "--files-only", f"{server.place}moved").stdout == b""
 
 

@@ -22,7 +22,7 @@ from swift.common import utils  # noqa: E402
 utils.HASH_PATH_SUFFIX = b"of the tests"  # what /etc/swift/swift.conf would say
 
 from swift.account import server as account  # noqa: E402
-from swift.common.middleware import catch_errors, copy, dlo, slo  # noqa: E402
+from swift.common.middleware import catch_errors, container_quotas, copy, dlo, slo  # noqa: E402
 from swift.common.ring import RingBuilder  # noqa: E402
 from swift.container import server as container  # noqa: E402
 from swift.obj import server as objects  # noqa: E402
@@ -66,7 +66,7 @@ def main(port: int, folder: Path, token: str) -> None:
         builder.get_ring().save(str(folder / f"{name}.ring.gz"))
         pool.spawn(wsgi.server, socket, kind.app_factory(settings), log_output=False)
     app = proxy.app_factory({**settings, "__name__": "proxy-server", "__file__": str(folder / "proxy.conf")})
-    for middleware in (dlo, slo, copy):
+    for middleware in (container_quotas, dlo, slo, copy):
         app = middleware.filter_factory(settings)(app)
     app = catch_errors.filter_factory(settings)(only_with(token, app))
     wsgi.server(listen(("127.0.0.1", port)), app, log_output=False)

@@ -132,6 +132,7 @@ class LongTail(Remote):
             conditional_put=can.write_with_if_not_exists and can.write_with_if_match,
             real_directories=can.create_dir,
             tags=can.read_with_if_match or can.write_with_if_match,
+            assumes_root=True,
             copy=can.copy,
             public_link=False,
             parallelism=THREADS // 2,

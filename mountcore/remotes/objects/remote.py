@@ -97,6 +97,7 @@ class Objects(Remote):
             atomic_put=True,
             conditional_put=facts.conditional_put,
             real_directories=self._markers,
+            assumes_root=True,
             tags=True,
             hashes=facts.hashes,
             copy=True,

@@ -224,8 +224,11 @@ class WebDav(Remote):
                 return
             body = Held(_ASKED.format(more=_QUOTA).encode())
             headers = [("Depth", "0"), ("Content-Type", "application/xml; charset=utf-8")]
-            async with self._ask("PROPFIND", "", headers, body, directory=True) as response:
+            accept = frozenset({400}) if self._root else frozenset[int]()
+            async with self._ask("PROPFIND", "", headers, body, accept=accept, directory=True) as response:
                 server = response.headers.get("server", "")
+                if response.status == 400:  # Apache, to a file with a slash behind it
+                    raise NotDirectory("", "the root is a file; use the directory that it is in")
                 if response.status != 207:
                     raise Unsupported("", f"{self._options.site.origin} is no WebDAV server: it says {response.status}")
                 items = _all(await response.content())

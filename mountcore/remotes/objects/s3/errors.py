@@ -134,6 +134,8 @@ def error(refusal: Refusal, place: str) -> StorageError:
     kind, remedy = _BY_CODE.get(refusal.code) or _BY_STATUS.get(refusal.status) or (None, "")
     if kind is None:
         kind = Unreachable if refusal.status >= 500 else StorageError
+    if refusal.code == "AccessDenied" and re.search(r"request time", refusal.message):  # gofakes3, of a slow clock
+        kind, remedy = _BY_CODE["RequestTimeTooSkewed"]
     said = ": ".join(filter(None, (refusal.code or f"HTTP {refusal.status}", refusal.message[:200])))
     if refusal.region and kind is Denied:
         remedy = f"the bucket is in region {refusal.region}; set region = {refusal.region}"
