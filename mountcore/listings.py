@@ -141,7 +141,7 @@ class Listings:
         try:
             self._cache = diskcache.Cache(
                 str(self._directory), disk=_TextDisk, size_limit=SIZE_LIMIT, eviction_policy="least-recently-used",
-                sqlite_synchronous=0, disk_min_file_size=1 << 20,
+                cull_limit=0, sqlite_synchronous=0, disk_min_file_size=1 << 20,
             )  # fmt: skip
             self._known = set(self._cache.iterkeys())
         except (sqlite3.Error, OSError, ValueError, diskcache.Timeout) as problem:
@@ -196,6 +196,7 @@ class Listings:
                         self._cache.delete(key)
                     else:
                         self._cache.set(key, _text(saved))
+            self._cache.cull()  # and not with every `set`: within a transaction what is deleted does not count yet
         except (sqlite3.Error, OSError, diskcache.Timeout) as problem:
             log.info("a listing could not be remembered: %s", problem)
         with self._turn:

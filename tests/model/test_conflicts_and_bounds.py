@@ -10,10 +10,10 @@ import pytest
 import trio
 
 from mountcore.accounting import UploadState
-from mountcore.errors import BadHandle, Denied, NoSpace, NotSeekable, Unreachable
+from mountcore.errors import BadHandle, Corrupt, Denied, NoSpace, NotSeekable, Unreachable
 from mountcore.handle import OpenFlags
 from mountcore.remotes.protocol import Usage
-from mountcore.settings import CacheMode, OnConflict
+from mountcore.settings import CacheMode, OnConflict, ReadSettings
 from mountcore.space import fill_in
 from mountcore.stage import Publish
 from mountcore.vfs import Vfs
@@ -61,6 +61,31 @@ async def test_one_side_wins_where_that_is_wanted(tmp_path: Path, choice: OnConf
         assert await vfs.drain() == ()
         assert await content_of_remote(remote.inner) == {"f.txt": kept}
         assert await read_file(vfs, "f.txt") == kept
+
+
+async def test_a_part_that_cannot_be_completed_any_more_is_kept_until_it_is_given_up(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "f.txt", bytes(2 * MIB))
+    read = ReadSettings(chunk_size=MIB // 4, buffer_size=0)
+    async with opened(remote, settings(tmp_path, read=read)) as vfs:
+        handle = await vfs.open(await vfs.resolve("f.txt"), OpenFlags.WRITE)
+        await handle.write(MIB, b"HERE")
+        await handle.close()
+        await edit(remote, "f.txt", b"there!")
+        (left,) = await vfs.drain(1)
+        assert left.path.startswith("f (conflict ")
+        assert "neither here nor at the remote" in left.error
+        assert await names(vfs) == {"f.txt", left.path}
+        assert await read_file(vfs, "f.txt") == b"there!"
+        handle = await vfs.open(await vfs.resolve(left.path), OpenFlags.READ)
+        assert await handle.read(MIB, 4) == b"HERE"
+        with pytest.raises(Corrupt):
+            await handle.read(0, 4)
+        await handle.close()
+        await vfs.discard_changes(await vfs.resolve(left.path))
+        assert await vfs.drain() == ()
+        assert await names(vfs) == {"f.txt"}
+        assert await content_of_remote(remote.inner) == {"f.txt": b"there!"}
 
 
 async def test_an_edit_here_outlives_a_removal_there(tmp_path: Path) -> None:

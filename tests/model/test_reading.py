@@ -13,7 +13,7 @@ from mountcore.handle import OpenFlags
 from mountcore.settings import CacheMode, ReadSettings, VfsSettings
 from mountcore.vfs import Vfs
 
-from .faulty import Faulty
+from .faulty import Faulty, Gate
 from .live import read_file
 from .scene import edit, memory, opened, settings, until
 
@@ -228,6 +228,33 @@ async def test_a_sequential_reader_has_so_much_read_ahead_of_him_and_no_more(
         assert buffer + ahead <= vfs.snapshot().bytes_ahead <= buffer + ahead + MIB
         assert remote.fetched <= 16 * MIB + buffer + ahead + MIB
         await handle.close()
+
+
+@pytest.mark.parametrize(("files", "parallelism", "bound"), [(8, 3, 3), (1, 32, 4)])
+async def test_streams_are_bounded_of_one_file_and_in_all(
+    tmp_path: Path, files: int, parallelism: int, bound: int
+) -> None:
+    remote = memory()
+    remote.caps_changes = {"parallelism": parallelism}
+    for number in range(files):
+        await edit(remote, f"f{number}", bytes(16 * MIB))
+    gate = Gate()
+    remote.rule("read", gate=gate, times=8)
+    served: list[bytes] = []
+
+    async def reader(path: str, offset: int) -> None:
+        served.append(await read_at(vfs, path, offset, 1000))
+
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert (vfs.snapshot().streams_per_file, vfs.snapshot().streams_at_once) == (4, parallelism)
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                nursery.start_soon(reader, f"f{number % files}", number * 2 * MIB)
+            await until(lambda: remote.asked("read") >= bound)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert remote.asked("read") == vfs.snapshot().streams == bound
+            gate.release()
+        assert served == [bytes(1000)] * 8
 
 
 # past the cache

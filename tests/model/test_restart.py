@@ -45,6 +45,19 @@ async def test_what_was_not_uploaded_is_uploaded_at_the_next_start(tmp_path: Pat
 
 
 @pytest.mark.trio
+async def test_how_often_an_upload_failed_and_why_outlives_the_process(tmp_path: Path) -> None:
+    remote = memory()
+    remote.rule("put", before=Unreachable("f", "no route"), times=3)
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await live.write_file(vfs, "f", b"content")
+        await vfs.drain(1)
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await until(lambda: vfs.snapshot().uploads[0].tries == 2)
+        assert "no route" in vfs.snapshot().uploads[0].error
+        assert await vfs.drain() == ()
+        assert await content_of_remote(remote.inner) == {"f": b"content"}
+
+
 async def test_a_file_whose_upload_ends_while_its_directory_is_listed_is_shown(tmp_path: Path) -> None:
     remote = memory()
     async with opened(remote, settings(tmp_path)) as vfs:

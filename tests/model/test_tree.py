@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import diskcache
 import pytest
 import trio
 
 from mountcore.errors import Corrupt, NotFound, StorageError, TimedOut, Unreachable
 from mountcore.listings import Listings
-from mountcore.remotes.protocol import Kind
+from mountcore.remotes.protocol import Entry, Kind
 from mountcore.settings import TreeSettings
 from mountcore.vfs import Change, ChangeKind
 
@@ -233,3 +237,56 @@ async def test_a_removal_whose_answer_is_lost_is_looked_at(tmp_path: Path, happe
             assert await live.read_file(vfs, "file") == b"NEW" + whole[3:]
         assert not await vfs.drain()
     assert await content_of_remote(remote.inner) == ({} if happened else {"file": b"NEW" + whole[3:]})
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> object:
+        return Path.touch, (self._path,)
+
+
+async def test_saved_listings_are_text_and_no_pickle_is_read(tmp_path: Path) -> None:
+    """CVE-2025-69872: who can write to a cache of pickles runs code in its reader."""
+    place, bomb = tmp_path / "listings", tmp_path / "went off"
+    listings = Listings(place)
+    listings.save("d", [Entry("caf\u00e9", Kind.FILE, 3, 5)], 0.0)
+    listings.close()
+    with closing(sqlite3.connect(place / "cache.db")) as db:
+        ((value,),) = db.execute("SELECT value FROM Cache").fetchall()
+        assert json.loads(value)[1][0][:4] == ["caf\u00e9", "file", 3, 5]
+    with diskcache.Cache(str(place), disk=diskcache.Disk) as cache:
+        cache[json.dumps("/evil")] = Bomb(bomb)
+    with diskcache.Cache(str(place), disk=diskcache.Disk) as cache:
+        cache[json.dumps("/evil")]
+    assert bomb.exists(), "the bomb works"
+    bomb.unlink()
+    listings = Listings(place)
+    assert listings.may_have("evil")
+    assert listings.load("evil") is None
+    found = listings.load("d")
+    listings.close()
+    assert found is not None
+    assert set(found[1]) == {"caf\u00e9"}
+    assert not bomb.exists()
+
+
+async def test_saved_listings_are_bounded_and_the_least_used_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mountcore.listings.SIZE_LIMIT", 256 << 10)
+    entries = [Entry(f"file {number}", Kind.FILE, number) for number in range(200)]
+    for turn in range(10):
+        listings = Listings(tmp_path)
+        for number in range(50):
+            listings.save(f"d{turn} {number}", entries, 0.0)
+        listings.close()
+    listings = Listings(tmp_path)
+    kept = [turn for turn in range(10) for number in range(50) if listings.load(f"d{turn} {number}") is not None]
+    listings.close()
+    assert 0 < len(kept) < 250, "500 of 7 KiB each were saved"
+    assert 9 in kept
+    assert 0 not in kept
