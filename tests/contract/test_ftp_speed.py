@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from pathlib import Path
 from typing import cast
 
 import pytest
+from conftest import Servers, fresh
 from sources import fetch, put
 
-from mountcore.errors import NotFound, Stale, TooLarge, Unreachable
+from mountcore.errors import NotDirectory, NotFound, Stale, TooLarge, Unreachable
 from mountcore.remotes.ftp import FtpRemote
 from mountcore.remotes.ftp.options import parse
 from mountcore.remotes.protocol import Entry, Remote, Span, Version
@@ -18,6 +20,7 @@ from tests.servers.scripted import ScriptedFtp, scripted
 
 pytestmark = pytest.mark.trio
 QUICK = {"timeout": "2s", "connect_timeout": "2s", "shut_timeout": "2s"}
+FOLDER = "250-\r\n type=dir;modify=20240101000000; x\r\n250 End"
 FILE = "250-\r\n type=file;size=5;modify=20240101000000; x\r\n250 End"
 
 
@@ -40,6 +43,54 @@ async def test_commands_go_ahead_in_one_packet() -> None:
         assert [[line.split()[0] for line in packet] for packet in server.packets][-2:] == [
             ["MDTM", "MLST"], ["RNFR", "RNTO"],
         ]  # fmt: skip
+
+
+async def test_a_listing_is_asked_for_with_the_way_for_it() -> None:
+    files = b"type=file;size=1;modify=20240101000000; f\r\n"
+    async with scripted({"MLST": FOLDER}, data={"MLSD": files}) as server:
+        remote = opened(server)
+        for _ in range(3):
+            assert [entry.name async for entry in remote.list("d")] == ["f"]
+        assert server.packets[-1] == ["EPSV", "MLSD /d"]
+        server._answers["MLSD"] = "550 No such file or directory"
+        del server._data["MLSD"]
+        server._answers["MLST"] = "550 No such file or directory"
+        with pytest.raises(NotFound):
+            [entry async for entry in remote.list("d")]
+        assert server.connections == 1
+
+
+async def test_a_server_that_wants_the_way_first() -> None:
+    """It is asked once, and then in the order that it wants."""
+    files = b"type=file;size=1;modify=20240101000000; f\r\n"
+    async with scripted({"MLST": FOLDER}, data={"MLSD": files}) as server:
+        remote = opened(server)
+        assert [entry.name async for entry in remote.list("d")] == ["f"]
+        server.refuses_early = True
+        remote._server.begins = None
+        for _ in range(3):
+            assert [entry.name async for entry in remote.list("d")] == ["f"]
+            assert server.packets[-2:] == [["EPSV"], ["MLSD /d"]]
+
+
+@pytest.mark.parametrize(
+    "name", ["vsftpd", "proftpd", "pure-ftpd", "pyftpdlib", "pyftpdlib-list", "rclone", "vsftpd-tls", "proftpd-tls"]
+)
+async def test_a_folder_that_is_not_there_costs_no_connection(name: str, servers: Servers, tmp_path: Path) -> None:
+    place = fresh(name, servers, tmp_path)
+    remote = place.open(concurrency="1")
+    for number in range(3):
+        await remote.mkdir(f"d{number}")
+        await put(remote, f"d{number}/f")
+    for _ in range(3):
+        for number in range(3):
+            assert [entry.name async for entry in remote.list(f"d{number}")] == ["f"]
+        with pytest.raises(NotFound):
+            [entry async for entry in remote.list("absent")]
+        assert (await remote.stat("d0/f")).size == 0
+        with pytest.raises(NotDirectory):
+            [entry async for entry in remote.list("d0/f")]
+    await remote.aclose()
 
 
 async def test_a_server_that_loses_the_second_of_two_commands() -> None:

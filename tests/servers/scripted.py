@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -43,6 +44,8 @@ class ScriptedFtp:
         """The same, by what came at once."""
         self.one_at_a_time = False
         """Of two commands that come at once, the second is lost."""
+        self.refuses_early = False
+        """A transfer is refused if it is asked for before its connection is there."""
         self.uploads: list[bytes] = []
         self.connections = 0
         self._answers = DEFAULTS | dict(answers)
@@ -84,6 +87,8 @@ class ScriptedFtp:
                 (waiting,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
                 port = waiting.socket.getsockname()[1]
                 await control.send_all(f"229 Extended (|||{port}|)\r\n".encode())
+            elif waiting is not None and verb in self._data and self.refuses_early and not _has_connection(waiting):
+                await control.send_all(b"425 Connect first\r\n")
             elif waiting is not None and (
                 verb in self._data or (verb in ("STOR", "APPE") and verb not in self._answers)
             ):
@@ -114,6 +119,10 @@ class ScriptedFtp:
             await trio.sleep_forever()
         await control.send_all(answer if isinstance(answer, bytes) else answer.encode() + b"\r\n")
         return True
+
+
+def _has_connection(listener: trio.SocketListener) -> bool:
+    return bool(select.select([listener.socket.fileno()], [], [], 0)[0])
 
 
 @asynccontextmanager

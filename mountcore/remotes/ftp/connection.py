@@ -22,7 +22,7 @@ import trio
 
 from ...errors import Corrupt, Denied, InvalidName, TimedOut, Unreachable, Unsupported
 from .console import LOGIN, Console
-from .data import Data, open_data
+from .data import Data, never_mind, open_data
 from .dial import Draining, Stream, close_now, network, open_tcp, socket_of
 from .options import DataConnection
 from .replies import Reply, ReplyError, means_too_many
@@ -67,6 +67,8 @@ class Connection:
         """Commands whose last reply has not been read."""
         self._known: deque[tuple[tuple[str, str], Reply]] = deque()
         """Commands sent ahead, and their replies."""
+        self.begun: tuple[str, str] | None = None
+        """A listing that was asked for ahead: the server waits for the data connection."""
         self.directory: str | None = None
         """Where CWD has led, as it was asked for; None: elsewhere."""
 
@@ -100,22 +102,24 @@ class Connection:
 
     async def command(self, verb: str, argument: str = "", *, within: float | None = None) -> Reply:
         """Send one command and read its reply; a 1yz reply leaves the connection unsettled."""
-        if self._known:
-            (command, reply) = self._known.popleft()
-            if command == (verb, argument):
-                return reply
-            self._known.clear()
+        if self._known and self._known[0][0] == (verb, argument):
+            return self._known.popleft()[1]
+        if self.begun is not None:
+            await never_mind(self)
+        self._known.clear()
         await self.send(verb, argument)
         return await self.reply(within)
 
-    async def ahead(self, *commands: tuple[str, str]) -> None:
+    async def ahead(self, *commands: tuple[str, str], begin: tuple[str, str] | None = None) -> None:
         """Send commands that are about to be asked for, in one packet: `command` then has their replies, as long as it
         is asked for them in this order. Saves a round trip for each; does nothing where the server does not take it.
-        None of them may start a transfer, or do harm if it turns out that it is not wanted."""
-        if not self.server.pipelines or len(commands) < 2:
+        None of them may start a transfer, or do harm if it turns out that it is not wanted. ``begin`` is a listing, to
+        be transferred over the connection that the last of them, EPSV, prepares."""
+        if not self.server.pipelines or len(commands) + (begin is not None) < 2:
             return
-        await self._send_lines(commands)
+        await self._send_lines(commands if begin is None else (*commands, begin))
         self._known.clear()
+        self.begun = begin
         for command in commands:
             self._known.append((command, await self.reply()))
 
@@ -124,6 +128,18 @@ class Connection:
         kind = self._options.data
         passive = kind is DataConnection.EPSV or (kind is DataConnection.AUTO_PASSIVE and self.server.epsv_proved)
         return passive and not self.server.has("PRET")
+
+    def may_begin(self) -> bool:
+        """Whether a listing may be asked for before there is a data connection for it: not all servers may bear it."""
+        return bool(self.server.pipelines) and self.server.begins is not False and self.foresees_epsv()
+
+    def skip_to(self, verb: str) -> None:
+        """Of what was sent ahead, what comes before this is not asked for."""
+        while self._known and self._known[0][0][0] != verb:
+            self._known.popleft()
+        if not self._known:
+            self.close()
+            raise Unreachable("", f"{self._options.address}: what was asked for ahead cannot be called off")
 
     def forget(self) -> None:
         """What was sent ahead is not asked for any more."""
@@ -163,7 +179,13 @@ class Connection:
         """Start a transfer: the data connection is up and the server has said 1yz. Raises `ReplyError`."""
         if self.server.has("PRET"):
             await self.demand("PRET", f"{verb} {argument}".rstrip())
-        return await open_data(self, verb, argument, rest)
+        trying = self.server.begins is None
+        try:
+            return await open_data(self, verb, argument, rest)
+        except ReplyError:
+            if not (trying and self.server.begins is False and self.settled):
+                raise
+        return await open_data(self, verb, argument, rest)  # in the order that this server wants
 
     async def protected(self, raw: trio.SocketStream) -> Stream:
         """A data connection as it has to be here: encrypted if commands are, and told so."""

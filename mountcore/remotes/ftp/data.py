@@ -29,33 +29,53 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 RECEIVE = 1 << 20
+LISTINGS = ("LIST", "MLSD", "NLST")
 _SIX = r"(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3})"
 
 
 async def open_data(connection: Connection, verb: str, argument: str, rest: int) -> Data:
     """Start a transfer: the data connection is up and the server has said 1yz. Raises `ReplyError`."""
-    options = connection.server.options
+    server, options = connection.server, connection.server.options
     listener = await _listen(connection) if options.data.active else None
     raw: trio.SocketStream | None = None
+    if verb in LISTINGS and connection.begun is None and connection.may_begin():
+        await connection.ahead(("EPSV", ""), begin=(verb, argument))
+    begun = connection.begun == (verb, argument)
     try:
         if listener is None:
             raw = await _connect(connection)
         if rest:
             await connection.demand("REST", str(rest))
-        reply = await connection.command(verb, argument)
+        if connection.begun is not None:
+            connection.begun = None
+            reply = await connection.reply()
+            server.begins = server.begins or reply.code in (125, 150)
+        else:
+            reply = await connection.command(verb, argument)
         if reply.code >= 200:
             raise ReplyError(reply)
         if listener is not None:
             raw = await _accept(connection, listener)
         assert raw is not None
         return Data(connection, await connection.protected(raw))
-    except BaseException:
+    except BaseException as problem:
+        if begun and server.begins is None and not (isinstance(problem, ReplyError) and problem.reply.code == 550):
+            server.begins = False
         if raw is not None:
             raw.socket.close()
         raise
     finally:
         if listener is not None:
             listener.close()
+
+
+async def never_mind(connection: Connection) -> None:
+    """A listing that was asked for ahead is not wanted: let it begin, and end it."""
+    assert connection.begun is not None
+    verb, argument = connection.begun
+    connection.skip_to("EPSV")
+    with suppress(ReplyError):
+        await (await open_data(connection, verb, argument, 0)).abandon()
 
 
 async def _connect(connection: Connection) -> trio.SocketStream:
@@ -78,8 +98,12 @@ async def _connect(connection: Connection) -> trio.SocketStream:
             else:
                 server.epsv_proved = True
                 return stream
-        elif reply.code == 421 or only:
-            raise ReplyError(reply)
+        else:
+            if connection.begun is not None:
+                connection.begun = None
+                await connection.reply()  # the listing cannot be transferred
+            if reply.code == 421 or only:
+                raise ReplyError(reply)
         server.epsv = False
     reply = await connection.command("PASV")
     match = re.search(_SIX, reply.text)

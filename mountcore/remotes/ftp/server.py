@@ -27,6 +27,8 @@ class Server:
     warned_clear: bool = False
     pipelines: bool | None = None
     """Commands may be sent before the reply to the last one is there: tried at the first contact."""
+    begins: bool | None = None
+    """Listings may be asked for before there is a data connection for them. Tried once."""
     epsv: bool = True
     epsv_proved: bool = False
     eprt: bool = True
