@@ -8,6 +8,7 @@ from typing import NamedTuple, final
 from .cache.item import TOUCHED, Item
 from .changes import ChangeKind
 from .contents import Contents
+from .directory_times import DirectoryTimes
 from .remotes.protocol import Kind
 from .tree import Node
 
@@ -38,6 +39,7 @@ class Metadata:
         self._store = contents.store
         self._tree = contents.tree
         self._changes = contents.changes
+        self.directories = DirectoryTimes(contents)
         owner = contents.settings.owner
         self._file_perms = owner.file_perms & ~owner.umask
         self._dir_perms = owner.dir_perms & ~owner.umask
@@ -114,6 +116,9 @@ class Metadata:
                     self._contents.detach(node)  # somebody else changed it just before
             self._tree.touch(node, entry)
             mtime_ns = entry.mtime_ns or mtime_ns
+        elif node.kind is Kind.DIRECTORY and self._remote.caps.directory_times and node.linked:
+            await self.directories.set(node, mtime_ns)
+            mtime_ns = node.mtime_ns
         elif node.item is not None:
             node.item.row.mtime_ns = mtime_ns
         node.mtime_ns = mtime_ns

@@ -417,6 +417,7 @@ class Vfs:
         """
         left = await self.writeback.drain(attempts, as_now=as_now)
         await self._extras.settled()
+        await self._metadata.directories.settled()
         return left
 
     def snapshot(self) -> VfsSnapshot:

@@ -46,6 +46,7 @@ _CAPS = Capabilities(
     rename=RenameScope.TREE,
     rename_replaces=True,
     set_mtime=True,
+    directory_times=True,
     mtime_resolution_ns=1,
     atomic_put=True,
     symlinks=True,

@@ -53,6 +53,7 @@ _CAPS = Capabilities(
     rename=RenameScope.TREE,
     rename_replaces=True,
     set_mtime=True,
+    directory_times=True,
     mtime_resolution_ns=1,
     atomic_put=True,
     conditional_put=True,

@@ -128,6 +128,8 @@ class Capabilities:
     set_mtime: bool = False
     """`put` keeps ``mtime_ns`` and `set_mtime` works, to ``mtime_resolution_ns``."""
     mtime_resolution_ns: int = 1_000_000_000
+    directory_times: bool = False
+    """`set_mtime` works for directories, too."""
     atomic_put: bool = False
     """A reader sees the old file or the new one, whatever happens to the upload."""
     conditional_put: bool = False

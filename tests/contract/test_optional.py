@@ -94,6 +94,19 @@ async def test_hard_links(remote: Remote) -> None:
     assert await fetch(remote, "d/g") == b"content"
 
 
+async def test_times_of_directories(remote: Remote, place: Place) -> None:
+    await remote.mkdir("d")
+    await put(remote, "d/f", b"x")
+    if not remote.caps.directory_times:
+        return
+    changed = await remote.set_mtime("d", 1_400_000_000 * 10**9)
+    if place.name == "rclone-sftp":  # it shows the time that was set, or another one
+        return
+    assert (changed.kind, changed.mtime_ns) == (Kind.DIRECTORY, 1_400_000_000 * 10**9)
+    assert (await entries(remote))["d"].mtime_ns == 1_400_000_000 * 10**9
+    assert await fetch(remote, "d/f") == b"x"
+
+
 async def test_access_times(remote: Remote, place: Place) -> None:
     stored = await put(remote, "f", b"x", mtime_ns=1_500_000_000 * 10**9)
     if not remote.caps.access_times:

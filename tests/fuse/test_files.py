@@ -237,6 +237,34 @@ def test_times_are_set_and_stored(mount: Mount, store: Path) -> None:
     assert (mount.path / "f").stat().st_mtime_ns == 1_500_000_000_123_456_789
 
 
+def test_a_copied_tree_has_the_times_of_its_directories(mount: Mount, store: Path, tmp_path: Path) -> None:
+    """Files are uploaded into them after that, and change them at the storage."""
+    origin = tmp_path / "origin"
+    (origin / "a" / "b").mkdir(parents=True)
+    for place in (origin, origin / "a", origin / "a" / "b"):
+        for number in range(5):
+            (place / f"{number}").write_text(f"{number}")
+    for depth, place in enumerate((origin / "a" / "b", origin / "a", origin)):
+        os.utime(place, (1_400_000_000 + depth, 1_400_000_000 + depth))
+    subprocess.run(["cp", "-a", origin, mount.path / "copy"], check=True)
+    drain(mount)
+
+    def times(place: Path) -> list[float]:
+        return [folder.stat().st_mtime for folder in (place / "a" / "b", place / "a", place)]
+
+    expected = [1_400_000_000.0, 1_400_000_001.0, 1_400_000_002.0]
+    assert times(mount.path / "copy") == expected
+    assert times(store / "copy") == expected
+    mount.run(mount.vfs.refresh)
+    said = subprocess.run(
+        ["rsync", "-a", "--itemize-changes", f"{origin}/", f"{mount.path}/copy/"], capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert said.stdout == ""
+    (mount.path / "copy" / "a" / "new").write_text("x")
+    assert (mount.path / "copy" / "a").stat().st_mtime > 1_500_000_000
+
+
 def test_access_times_are_set_and_stored(mount: Mount, store: Path, tmp_path: Path) -> None:
     origin, copied, touched = tmp_path / "origin", mount.path / "copied", mount.path / "touched"
     origin.write_text("x")

@@ -90,6 +90,7 @@ class SftpRemote(Remote):
             rename=RenameScope.TREE,
             rename_replaces=facts.replaces,
             set_mtime=self._options.set_mtime,
+            directory_times=self._options.set_mtime,
             mtime_resolution_ns=SECOND,
             atomic_put=facts.replaces,
             symlinks=not self._options.skip_links,

@@ -98,6 +98,7 @@ class SmbRemote(Remote):
             rename=RenameScope.TREE,
             rename_replaces=True,
             set_mtime=True,
+            directory_times=True,
             mtime_resolution_ns=RESOLUTION,
             atomic_put=True,
             usage=True,
