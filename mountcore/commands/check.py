@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO
 
-from ..errors import Refused, StorageError
+from ..errors import Refused
 from ..files.check import Check, Compare, Finding, by_content, by_listing
 from ..files.places import Place
 from ..options import Option, boolean
 from ..remotes.paths import basename
-from .failures import EXIT_FAILED, about_remote
+from .failures import EXIT_FAILED
 from .filing import Desk, make_parser, run
 
 #: option → which findings are written into its file, and whether with their marks
@@ -72,14 +72,7 @@ def check(argv: list[str]) -> int:
 
 
 async def _places(desk: Desk) -> tuple[Place, Place]:
-    words, target_words = desk.args.source, desk.args.destination
-    try:
-        source, target = await desk.places.two(words, target_words)
-    except StorageError as problem:
-        about_remote(problem, f"{desk.config.label(words)} or {desk.config.label(target_words)}")
-        raise
-    if source.entry is None:
-        desk.no_directory(words)
+    source, target = await desk.two(desk.args.source, desk.args.destination)
     if target.is_file:
         raise Refused(f"{target.label}: is a file, not a directory")
     return source, target

@@ -65,14 +65,7 @@ def _run(
 
 async def _copy(desk: Desk, act: Act, *, exactly: bool) -> int | None:
     _check_options(desk)
-    words, target_words = desk.args.source, desk.args.destination
-    try:
-        source, target = await desk.places.two(words, target_words)
-    except StorageError as problem:
-        about_remote(problem, f"{desk.config.label(words)} or {desk.config.label(target_words)}")
-        raise
-    if source.entry is None:
-        desk.no_directory(words)
+    source, target = await desk.two(desk.args.source, desk.args.destination)
     transfer = Transfer(source, target, desk.tally, desk.dry_run, desk.number("retries"),
                         verify=not desk.values["ignore-checksum"])  # fmt: skip
     settings = await _settings(desk, source, target)

@@ -69,6 +69,17 @@ class Desk:
             about_remote(problem, self.config.label(words))
             raise
 
+    async def two(self, source: str, target: str) -> tuple[Place, Place]:
+        """From where, which must be there, and to where."""
+        try:
+            places = await self.places.two(source, target)
+        except StorageError as problem:
+            about_remote(problem, f"{self.config.label(source)} or {self.config.label(target)}")
+            raise
+        if places[0].entry is None:
+            self.no_directory(source)
+        return places
+
     async def directory(self, words: str) -> Place:
         """A directory, or a file, that must be there."""
         place = await self.place(words)

@@ -45,6 +45,11 @@ def is_abandonable(name: str) -> bool:
     return name.endswith(".partial") and is_ours(name)
 
 
+def is_abandoned(name: str, mtime_ns: int | None, now_ns: int) -> bool:
+    """Whether a partial of that time was left by somebody who is gone."""
+    return is_abandonable(name) and mtime_ns is not None and now_ns - mtime_ns > ABANDONED_AFTER * 1e9
+
+
 def belongs_to(name: str) -> str | None:
     """The file whose partial or previous version a name of ours is; None where the name has been cut to fit."""
     match = _MINE.fullmatch(name)

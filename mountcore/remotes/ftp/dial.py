@@ -14,6 +14,7 @@ from typing import final
 import trio
 
 from ...errors import Denied, StorageError, TimedOut, Unreachable
+from ..reasons import words
 from .options import FtpOptions, Proxy
 
 TCP_NOTSENT_LOWAT = 25
@@ -95,21 +96,6 @@ class network:
                 "ca_cert names who signed it, certificate_hash the certificate itself",
             )
         return Unreachable("", f"{self._address}: {self._doing} failed: {words(cause)}")
-
-
-def words(problem: BaseException) -> str:
-    """What went wrong, without the type's name around it."""
-    if isinstance(problem, ssl.SSLError):
-        return problem.reason or "TLS error"
-    if isinstance(problem, OSError) and problem.strerror:
-        return problem.strerror
-    # no address answered: trio says why for each in the cause
-    cause = problem.__cause__
-    each = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
-    reasons = dict.fromkeys(part.strerror for part in each if isinstance(part, OSError) and part.strerror)
-    if reasons:
-        return ", ".join(reasons)
-    return str(problem) or "the connection broke"
 
 
 async def open_tcp(options: FtpOptions, host: str, port: int) -> trio.SocketStream:

@@ -16,7 +16,8 @@ from typing import Any, final
 import trio
 
 from ...errors import Refused
-from .dial import Draining, Stream, close_now, network, words
+from ..reasons import words
+from .dial import Draining, Stream, close_now, network
 from .options import FtpOptions
 
 log = logging.getLogger(__name__)

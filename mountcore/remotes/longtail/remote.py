@@ -60,11 +60,11 @@ from ..protocol import (
     Usage,
     Version,
 )
+from ..sources import PIECE, pieces_of
 from ..words import Words
 from .options import Service, service_of
 
 T = TypeVar("T")
-PIECE = 1 << 20
 THREADS = 16
 SECOND = 1_000_000_000
 _NOT_ATOMIC = frozenset({"fs", "webdav", "webhdfs", "hdfs-native", "ftp", "azfile", "alluxio"})
@@ -459,26 +459,15 @@ def _listed(operator: Any, path: str, most: int | None = None) -> list[tuple[str
 def _store(operator: Any, path: str, source: Source, options: dict[str, Any], in_pieces: bool) -> None:
     """Write a file; nothing is published unless all of it was read."""
     if not in_pieces:
-        operator.write(path, b"".join(_pieces_of(source)), **options)
+        operator.write(path, b"".join(pieces_of(source)), **options)
         return
     file = operator.open(path, "wb", **options)
     try:
-        for piece in _pieces_of(source):
+        for piece in pieces_of(source):
             file.write(piece)
         file.close()
     finally:
         file = None  # without close: given up. Held by a traceback it would live on
-
-
-def _pieces_of(source: Source) -> Any:
-    done = 0
-    while done < source.size:
-        trio.from_thread.check_cancelled()
-        piece = source.pread(min(PIECE, source.size - done), done)
-        if not piece:
-            raise Corrupt("", f"the source ended at {done} of {source.size} bytes")
-        done += len(piece)
-        yield piece
 
 
 async def _nothing() -> AsyncIterator[bytes]:

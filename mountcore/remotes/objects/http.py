@@ -23,6 +23,7 @@ import h11
 import trio
 
 from ...errors import Corrupt, Denied, Refused, StorageError, TimedOut, Unreachable
+from ..reasons import words
 from .proxy import Proxy, proxy_for, tunnel
 
 PIECE = 1 << 20
@@ -416,18 +417,6 @@ def _network(origin: Origin, doing: str) -> Iterator[None]:
                 "", f"{origin.host}: its certificate is not trusted ({cause.verify_message}); "
                 "ca_cert names a file of certificates to trust"
             ) from problem  # fmt: skip
-        raise Unreachable("", f"{origin}: {doing} failed: {_words(cause)}") from problem
+        raise Unreachable("", f"{origin}: {doing} failed: {words(cause)}") from problem
     except OSError as problem:
-        raise Unreachable("", f"{origin}: {doing} failed: {_words(problem)}") from problem
-
-
-def _words(problem: BaseException) -> str:
-    if isinstance(problem, ssl.SSLError):
-        return problem.reason or "TLS error"
-    if isinstance(problem, OSError) and problem.strerror:
-        return problem.strerror
-    # no address answered: trio says why for each in the cause
-    cause = problem.__cause__
-    each = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
-    reasons = dict.fromkeys(part.strerror for part in each if isinstance(part, OSError) and part.strerror)
-    return ", ".join(reasons) or str(problem) or "the connection broke"
+        raise Unreachable("", f"{origin}: {doing} failed: {words(problem)}") from problem

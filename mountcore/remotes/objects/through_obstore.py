@@ -39,7 +39,7 @@ from ...errors import (
 )
 from ..ftp.names import NameEncoding
 from ..protocol import Absent, Source
-from .http import PIECE
+from ..sources import PIECE, pieces_of
 from .store import Condition, Found, Key, Page, StoreFacts, TimeForm
 from .times import SECOND
 
@@ -130,7 +130,7 @@ class ThroughObstore:
         elif condition is not None:
             mode = await self._expected(at, condition)
         result = await self._run(
-            obstore.put, self._store, self.spelled(at), _pieces_of(source), attributes=attributes,
+            obstore.put, self._store, self.spelled(at), pieces_of(source), attributes=attributes,
             mode="overwrite" if in_parts else mode, use_multipart=in_parts,
             chunk_size=max(self._place.chunk_size, -(-source.size // 10_000)), max_concurrency=self._place.concurrency,
         )  # fmt: skip
@@ -292,18 +292,6 @@ _CODES: dict[str, tuple[type[StorageError], str]] = {
     "BlobQuotaExceeded": (Quota, "the quota is used up"),
     "InsufficientStorage": (NoSpace, "the storage is full"),
 }
-
-
-def _pieces_of(source: Source) -> Iterator[bytes]:
-    """The source for obstore's thread; ends the upload if our caller is cancelled."""
-    done = 0
-    while done < source.size:
-        trio.from_thread.check_cancelled()
-        piece = source.pread(min(PIECE, source.size - done), done)
-        if not piece:
-            raise Corrupt("", f"the source ended at {done} of {source.size} bytes")
-        done += len(piece)
-        yield piece
 
 
 def _tag(etag: object) -> str:

@@ -30,7 +30,7 @@ from ...errors import (
 )
 from ..guard import Guard
 from ..loop import LoopThread
-from ..partials import ABANDONED_AFTER, is_abandonable, is_ours
+from ..partials import is_abandoned, is_ours
 from ..paths import basename, check_lengths, check_path, is_below, join, parent
 from ..protocol import ANYTHING, Capabilities, Entry, Expect, Kind, Remote, RenameScope, Source, Span, Usage, Version
 from . import shell, store
@@ -331,8 +331,7 @@ class SftpRemote(Remote):
     # what interrupted uploads left behind
 
     def _note_abandoned(self, directory: str, entry: Entry, now_ns: int) -> None:
-        old = entry.mtime_ns is not None and now_ns - entry.mtime_ns > ABANDONED_AFTER * 1e9
-        if old and entry.kind is Kind.FILE and is_abandonable(entry.name):
+        if entry.kind is Kind.FILE and is_abandoned(entry.name, entry.mtime_ns, now_ns):
             self._abandoned.setdefault(directory, set()).add(entry.name)
 
     async def _sweep(self, directory: str) -> None:

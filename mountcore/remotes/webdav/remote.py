@@ -35,7 +35,7 @@ from ...errors import (
 from ..expecting import check_expected
 from ..guard import Guard
 from ..objects.http import Response
-from ..partials import ABANDONED_AFTER, is_abandonable, is_ours, partial_name
+from ..partials import is_abandoned, is_ours, partial_name
 from ..paths import basename, check_lengths, check_path, is_below, join, parent
 from ..protocol import (
     Absent,
@@ -554,8 +554,7 @@ class WebDav(Remote):
             )
 
     def _note_abandoned(self, directory: str, entry: Entry, now_ns: int) -> None:
-        old = entry.mtime_ns is not None and now_ns - entry.mtime_ns > ABANDONED_AFTER * 1e9
-        if old and entry.kind is Kind.FILE and is_abandonable(entry.name):
+        if entry.kind is Kind.FILE and is_abandoned(entry.name, entry.mtime_ns, now_ns):
             self._abandoned.setdefault(directory, set()).add(entry.name)
 
     async def _sweep(self, directory: str) -> None:
