@@ -1,8 +1,8 @@
 """Open files that bypass the cache: what the cache modes ``off``, ``minimal`` and ``writes`` need.
 
 A :class:`DirectReader` reads the remote in order through a window in memory; a jump starts a new request.
-A :class:`DirectWriter` takes bytes in order and stores the file at close, without a retry: the error is the
-closer's. It keeps the bytes in a nameless file of the cache directory until then, because storage wants to
+A :class:`DirectWriter` takes bytes in order and stores the file at close (and at fsync), without a retry: the error is
+the closer's. It keeps the bytes in a nameless file of the cache directory until then, because storage wants to
 know a file's size before its first byte; after a crash nothing is left of it.
 """
 
@@ -205,7 +205,8 @@ class DirectWriter(WithoutRanges):
         self.node = node
         self._stored = -1
         """The generation that the remote has."""
-        self._failed = False
+        self._problem: StorageError | None = None
+        """Why it could not be stored; there is no second try."""
         self._moved = trio.Event()
         self._closed = False
         vfs.store.acquire(item)
@@ -289,7 +290,7 @@ class DirectWriter(WithoutRanges):
     async def _store(self) -> None:
         """`flush`, while nobody can change the name."""
         item = self._item
-        if self._closed or self._failed or self._stored == item.generation:
+        if self._closed or self._problem is not None or self._stored == item.generation:
             return
         generation, node = item.generation, self.node
         expect = node.version if node.version is not None else ABSENT
@@ -298,8 +299,8 @@ class DirectWriter(WithoutRanges):
                 self._vfs.remote, node.path(), Snapshot(item), expect=expect, mtime_ns=item.row.mtime_ns,
                 checksum=self._vfs.settings.cache.checksum,
             )  # fmt: skip
-        except StorageError:
-            self._failed = True
+        except StorageError as problem:
+            self._problem = problem
             if node.parent is not None:
                 self._vfs.tree.expire(node.parent)  # who knows what is there now
             raise
@@ -307,7 +308,12 @@ class DirectWriter(WithoutRanges):
         self._vfs.stored_directly(node, item, stored)
 
     async def fsync(self) -> None:
-        """Nothing to promise before close: the file is stored whole or not at all."""
+        """Store what there is so far: nothing less survives a loss of power."""
+        if self._closed:
+            raise BadHandle(self.node.path())
+        if self._problem is not None:  # who asks again is not told that all is well
+            raise type(self._problem)(self.node.path(), self._problem.said)
+        await self.flush()
 
     async def close(self) -> None:
         if self._closed:
@@ -320,5 +326,5 @@ class DirectWriter(WithoutRanges):
             item = self._item
             item.handles -= 1
             item.writers -= 1
-            self._vfs.direct_writer_closed(self.node, item, stored=self._stored >= 0 and not self._failed)
+            self._vfs.direct_writer_closed(self.node, item, stored=self._stored >= 0 and self._problem is None)
             self._vfs.store.release(item)

@@ -191,6 +191,30 @@ async def test_off_refuses_to_change_a_file_in_place_and_tells_a_failed_store_at
         assert await read_file(vfs, "f") == b"content"
 
 
+async def test_off_stores_at_fsync_too_and_tells_each_one_that_it_failed(tmp_path: Path) -> None:
+    remote = memory()
+    async with opened(remote, settings(tmp_path, mode=CacheMode.OFF)) as vfs:
+        handle = await vfs.create(vfs.root, "f", OpenFlags.WRITE, exclusive=True)
+        await handle.write(0, b"synced")
+        await handle.fsync()
+        assert await content_of_remote(remote.inner) == {"f": b"synced"}
+        await handle.write(6, b", and more")
+        await handle.flush()
+        await handle.close()
+        assert await content_of_remote(remote.inner) == {"f": b"synced, and more"}
+        handle = await vfs.create(vfs.root, "g", OpenFlags.WRITE, exclusive=True)
+        await handle.write(0, b"lost")
+        remote.rule("put", "g", before=Unreachable("g", "gone"))
+        for _ in range(2):
+            with pytest.raises(Unreachable, match="gone"):
+                await handle.fsync()
+        await handle.close()
+        with pytest.raises(BadHandle):
+            await handle.fsync()
+        assert await names(vfs) == {"f"}
+        assert await read_file(vfs, "f") == b"synced, and more"
+
+
 @pytest.mark.parametrize("existing", [False, True])
 @pytest.mark.parametrize("what", ["removed", "replaced", "renamed", "renamed while it is stored", "moved along"])
 async def test_off_stores_what_was_written_under_the_name_that_it_has_at_close_if_any(
