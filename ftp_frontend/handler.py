@@ -40,6 +40,7 @@ DEFERRED_LIMIT = 64
 STRANGE_LIMIT = 20
 """Commands nobody knows that are answered before a client that has not logged in is sent away."""
 _TELNET = re.compile(rb"\xff(?:(\xff)|[\xfb-\xfe].?|[\xf0-\xfa])?", re.DOTALL)
+_BREAK = re.compile("[\r\n\0]")
 
 
 class Answer(Exception):
@@ -57,6 +58,8 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
     data_channel: DataChannel | None
     fs: FileSystem
     username: str
+    connected: bool
+    producer_fifo: collections.deque[Any]
     remote_ip: str
     authenticated: bool
     attempted_logins: int
@@ -132,6 +135,15 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
 
     # from bytes to commands
 
+    def readable(self) -> bool:
+        return self.handshaking or self.connected
+
+    def handle_read_event(self) -> None:
+        if self.handshaking:
+            self._handshake()
+        else:
+            self.handle_read()
+
     def handle(self) -> None:
         """Greet; with implicit TLS, once that is up."""
         if self.server.implicit:
@@ -181,6 +193,14 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
         if self._held is not None:
             self._held.append(line)
         else:
+            self._say(line)
+
+    def _say(self, line: bytes) -> None:
+        """Send it at once where that can be; the library's way for the rest, and for connections that broke."""
+        if not self.producer_fifo and not self._closed and not self.handshaking and not self.secured:
+            with contextlib.suppress(OSError):
+                line = line[self.socket.send(line) :]
+        if line:
             super(FTPHandler, self).push(line)
 
     @contextlib.contextmanager
@@ -198,7 +218,7 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
     def _let_out(self) -> None:
         held, self._held = self._held, None
         if held and not self._closed:
-            super(FTPHandler, self).push(b"".join(held))
+            self._say(b"".join(held))
 
     def pre_process_command(self, line: str, cmd: str, arg: str) -> None:
         if self.busy and (cmd not in commands.MEANWHILE or arg):
@@ -231,7 +251,7 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
             self._resuming = False
 
     def _carry_out(self, line: str, cmd: str, arg: str) -> None:
-        if any(c in line for c in "\r\n\0"):
+        if _BREAK.search(line):
             self.respond("501 A line break or NUL in a command.")
             return
         if cmd == "SITE" and arg:
@@ -291,8 +311,14 @@ class Handler(Secured, FTPHandler):  # type: ignore[misc]
     # replies and logs
 
     def respond(self, resp: str, logfun: Callable[[str], None] = logger.debug) -> None:
-        if not self._closed:
-            super().respond(resp, logfun)
+        if self._closed:
+            return
+        self._last_response = resp
+        self.push(resp + "\r\n")
+        if logger.isEnabledFor(logging.DEBUG):
+            self.log(f"-> {resp}", logfun)
+        elif logger.isEnabledFor(logging.INFO):
+            self.log(resp[4:], logfun)
 
     def log(self, msg: str, logfun: Callable[[str], None] = logger.info) -> None:
         if not logger.isEnabledFor(logging.INFO):
