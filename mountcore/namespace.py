@@ -479,7 +479,7 @@ class Namespace:
 
     async def _lookup(self, parent: Node, name: str) -> Node:
         node = await self._tree.find(parent, name)
-        if node is None:
+        if node is None or not node.linked:
             raise NotFound(join(parent.path(), name))
         return node
 

@@ -101,18 +101,21 @@ class Node:
         return f"<Node {self.inode} {self.kind.value} {self.path()!r}>"
 
     def path(self) -> str:
-        """Relative to the root; "" for the root, and for what has no name any more."""
+        """Relative to the root; "" for the root, and for what has no name any more, or is in such a directory."""
         parts: list[str] = []
         node = self
         while node.parent is not None:
             parts.append(node.name)
             node = node.parent
-        return "/".join(reversed(parts))
+        return "/".join(reversed(parts)) if node.inode == ROOT_INODE else ""
 
     @property
     def linked(self) -> bool:
-        """Whether it still has a name."""
-        return self.parent is not None or self.inode == ROOT_INODE
+        """Whether it still has a name, and so have all directories above it."""
+        node = self
+        while node.parent is not None:
+            node = node.parent
+        return node.inode == ROOT_INODE
 
 
 Listener = Callable[[Node, str, Node | None, bool], None]
@@ -267,7 +270,7 @@ class Tree:
 
     def fresh(self, directory: Node) -> bool:
         """Whether the listing need not be fetched again."""
-        if directory.children is None or directory.listed_at == NEVER:
+        if directory.children is None or directory.listed_at == NEVER or not directory.linked:
             return False
         lifetime = RETRY_STALE if directory.stale else self._settings.cache_time
         return lifetime is None or trio.current_time() - directory.listed_at < lifetime

@@ -17,7 +17,7 @@ from mountcore.errors import Corrupt, NotFound, StorageError, TimedOut, Unreacha
 from mountcore.listings import Listings
 from mountcore.remotes.protocol import Entry, Kind
 from mountcore.settings import TreeSettings
-from mountcore.vfs import Change, ChangeKind
+from mountcore.vfs import Change, ChangeKind, OpenFlags
 
 from . import live
 from .scene import edit, folder, memory, opened, settings, until
@@ -290,3 +290,38 @@ async def test_saved_listings_are_bounded_and_the_least_used_go(
     assert 0 < len(kept) < 250, "500 of 7 KiB each were saved"
     assert 9 in kept
     assert 0 not in kept
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["directory", "tree"])
+async def test_whoever_is_in_a_directory_that_is_gone_touches_no_file_of_the_same_name_above(
+    tmp_path: Path, deep: bool
+) -> None:
+    """A process has it as its working directory, and what was listed in it is believed for a while."""
+    remote = memory()
+    for directory in ("s", "d", "d/s"):
+        await remote.inner.mkdir(directory)
+    inside, same = ("d/s", "s/file") if deep else ("d", "file")
+    await edit(remote, same, b"of all")
+    await edit(remote, f"{inside}/file", b"of it")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert await live.read_file(vfs, same) == b"of all"
+        here = await vfs.resolve(inside)
+        [node] = [node for node in await vfs.children(here) if node.name == "file"]
+        await remote.inner.remove(f"{inside}/file")
+        await remote.inner.rmdir("d/s")
+        await remote.inner.rmdir("d")
+        vfs.tree.expire(vfs.root)
+        assert "d" not in await live.names(vfs)
+        with pytest.raises(NotFound):
+            await vfs.unlink(here, "file")
+        with pytest.raises(NotFound):
+            await vfs.rename(here, "file", vfs.root, "mine")
+        with pytest.raises(NotFound):
+            await vfs.open(node, OpenFlags.READ)
+        with pytest.raises(NotFound):
+            await vfs.create(here, "new", OpenFlags.WRITE, exclusive=True)
+        with pytest.raises(NotFound):
+            vfs.try_lookup(here, "file") or await vfs.lookup(here, "file")
+        assert not await vfs.drain()
+    stored = await content_of_remote(remote.inner)
+    assert {name: data for name, data in stored.items() if data is not None} == {same: b"of all"}
