@@ -371,7 +371,7 @@ class Vfs:
 
     async def truncate(self, node: Node, size: int) -> None:
         """Set the length of a file that need not be open."""
-        handle = await self.open(node, OpenFlags.WRITE)
+        handle = await self.open(node, OpenFlags.WRITE if size else OpenFlags.WRITE | OpenFlags.TRUNCATE)
         try:
             await handle.truncate(size)
             await handle.flush()

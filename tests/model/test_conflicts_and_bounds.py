@@ -182,6 +182,8 @@ async def test_off_refuses_to_change_a_file_in_place_and_tells_a_failed_store_at
     async with opened(remote, settings(tmp_path, mode=CacheMode.OFF)) as vfs:
         with pytest.raises(Denied, match="O_TRUNC"):
             await vfs.open(await vfs.resolve("f"), OpenFlags.READ | OpenFlags.WRITE)
+        with pytest.raises(Denied, match="O_TRUNC"):
+            await vfs.truncate(await vfs.resolve("f"), 3)
         handle = await vfs.open(await vfs.resolve("f"), OpenFlags.WRITE | OpenFlags.TRUNCATE)
         await handle.write(0, b"anew")
         remote.rule("put", "f", before=Unreachable("f", "gone"))
@@ -189,6 +191,8 @@ async def test_off_refuses_to_change_a_file_in_place_and_tells_a_failed_store_at
             await handle.flush()
         await handle.close()
         assert await read_file(vfs, "f") == b"content"
+        await vfs.truncate(await vfs.resolve("f"), 0)
+        assert await content_of_remote(remote.inner) == {"f": b""}
 
 
 async def test_off_stores_at_fsync_too_and_tells_each_one_that_it_failed(tmp_path: Path) -> None:
