@@ -363,11 +363,20 @@ class Vfs:
         item = self.store.new(None if direct else path, base=None, dirty=True)
         node = self.tree.add(parent, name, Kind.FILE)
         self._contents.attach(node, item)
+        handle: Handle
+        try:
+            if direct:
+                handle = DirectWriter(self, node, item)
+            else:
+                handle = CachedHandle(self, node, item, flags | OpenFlags.WRITE)
+                self.writeback.opened(item)
+        except OSError:  # the cache's disk, or no descriptor left: nothing was made
+            self._contents.drop(node)
+            self.tree.remove(node)
+            self.store.unlink(item, owed=True)
+            raise
         self.changes.entry(parent, name, node)
-        if direct:
-            return DirectWriter(self, node, item)
-        self.writeback.opened(item)
-        return CachedHandle(self, node, item, flags | OpenFlags.WRITE)
+        return handle
 
     async def truncate(self, node: Node, size: int) -> None:
         """Set the length of a file that need not be open."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import sqlite3
 import threading
 from contextlib import closing
@@ -325,3 +327,23 @@ async def test_whoever_is_in_a_directory_that_is_gone_touches_no_file_of_the_sam
         assert not await vfs.drain()
     stored = await content_of_remote(remote.inner)
     assert {name: data for name, data in stored.items() if data is not None} == {same: b"of all"}
+
+
+async def test_a_file_that_cannot_be_made_for_want_of_descriptors_is_not_there(tmp_path: Path) -> None:
+    remote = memory()
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert await live.names(vfs) == set()
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        spare = os.open("/dev/null", os.O_RDONLY)
+        os.close(spare)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (spare, before[1]))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                await vfs.create(vfs.root, "file", OpenFlags.WRITE, exclusive=True)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert await live.names(vfs) == set()
+        assert not vfs.snapshot().uploads
+        await live.write_file(vfs, "file", b"content")
+        assert not await vfs.drain()
+    assert await content_of_remote(remote.inner) == {"file": b"content"}
