@@ -581,7 +581,11 @@ class CoreMachine(RuleBasedStateMachine):
             files = {int(path.name) for path in (self.place / f"cache{self.caches}").glob("*/data/*/*")}
             known = {
                 i
-                for (i,) in self.core.sync(lambda: self.vfs.store.index._db.execute("SELECT id FROM items").fetchall())
+                for (i,) in self.core.sync(
+                    lambda: self.vfs.store.index._db.execute(
+                        "SELECT id FROM items UNION SELECT id FROM trash"
+                    ).fetchall()
+                )
             }
             assert files <= known, f"cache files that nobody knows: {files - known}"
         finally:
