@@ -324,9 +324,10 @@ class CachedHandle:
         self._check(True)
         item = self._item
         if item.dirty and not item.untouched:
-            size = item.size
+            self._vfs.store.look(item)
+            synced = item.row.now()
             await trio.to_thread.run_sync(self._vfs.store.sync, item)
-            self._vfs.store.promise(item, 2, min(size, item.size))
+            self._vfs.store.promise(item, 2, synced.up_to(item.size))  # it may have been cut meanwhile
             await trio.to_thread.run_sync(self._vfs.store.index.sync)
 
     def try_close(self) -> bool:

@@ -77,21 +77,21 @@ class LateSync:
 
     async def _sync_all(self, items: list[Item]) -> bool:
         """One syncfs(2): fsync(2) of thousands of small files and their folders keeps the disk busy for a minute."""
-        before = [(item, item.generation, item.size) for item in items]
+        before = [(item, item.generation, item.row.now()) for item in items]
         try:
             await trio.to_thread.run_sync(self._store.sync_everything)
         except OSError as problem:
             log.warning("%d files could not be synced to the cache's disk: %s", len(items), problem)
             return False
-        for count, (item, generation, size) in enumerate(before):
+        for count, (item, generation, synced) in enumerate(before):
             if item.dirty and item.generation == generation and not item.lent and item.row.path is not None:
-                self._store.promise(item, 2, size)
+                self._store.promise(item, 2, synced)
             if count % TURN == TURN - 1:  # each is a write of the index: programs have their turn in between
                 await trio.lowlevel.checkpoint()
         return True
 
     async def _sync(self, item: Item) -> bool:
-        generation, size = item.generation, item.size
+        generation, synced = item.generation, item.row.now()
         before = item.row.atime
         self._store.acquire(item)
         item.row.atime = before
@@ -103,7 +103,7 @@ class LateSync:
         else:
             if not item.dirty or item.generation != generation:
                 return False
-            self._store.promise(item, 2, size)
+            self._store.promise(item, 2, synced)
             return True
         finally:
             self._store.release(item)

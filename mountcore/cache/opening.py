@@ -193,8 +193,9 @@ def _recover(store: Store, left: str) -> None:
             log.warning("%s was deleted when the machine stopped, or had not reached the disk", row.path)
             store.forget(item)
             continue
-        if store.power_lost and row.promise == 2 and row.synced < row.size:
-            log.warning("%s: what was added since it was synced may not be on the disk, and is cut off", row.path)
+        if store.power_lost and row.promise == 2 and (row.synced < row.size or row.synced_spans is not None):
+            if row.synced < row.size:
+                log.warning("%s: what was added since it was synced may not be on the disk, and is cut off", row.path)
             store.cut_to_synced(item)
         if store.power_lost and row.promise < 2:  # closed, perhaps, but not synced: no copy may be replaced by it
             log.warning("%s was not synced when the machine stopped, and may have lost bytes", row.path)

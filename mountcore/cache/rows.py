@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass, field
-from typing import Any, NewType, final
+from typing import Any, NamedTuple, NewType, final
 
 from ..remotes.protocol import Version
-from ..spans import SpanSet
+from ..spans import Span, SpanSet
 
 ItemId = NewType("ItemId", int)
 Statement = tuple[str, tuple[Any, ...]]
 """SQL and its values."""
-Claim = tuple[int, "int | None", SpanSet, "Version | None", "Version | None", bool, int, int, str, int]
+Claim = tuple[
+    int, "int | None", SpanSet, "Version | None", "Version | None", bool, int, int, str, int, "SpanSet | None"
+]
 
 
 @final
@@ -41,17 +43,38 @@ class Row:
     error: str = ""
     synced: int = 0
     """How long the file was when fsync returned on it; what was added since, a loss of power may take."""
+    synced_spans: SpanSet | None = None
+    """Which of these bytes were here then, where that was not all of them: what was fetched or written into the gaps
+    since, a loss of power may take, too."""
 
     def claim(self) -> Claim:
         """What the row says now, but its name and access time, for `restore`."""
         return (self.size, self.mtime_ns, self.spans.copy(), self.base, self.attempt, self.dirty, self.promise,
-                self.tries, self.error, self.synced)  # fmt: skip
+                self.tries, self.error, self.synced, self.synced_spans)  # fmt: skip
 
     def restore(self, claim: Claim) -> None:
         """Say again what was said then."""
         (self.size, self.mtime_ns, spans, self.base, self.attempt, self.dirty, self.promise,
-         self.tries, self.error, self.synced) = claim  # fmt: skip
+         self.tries, self.error, self.synced, self.synced_spans) = claim  # fmt: skip
         self.spans.become(spans)
+
+    def now(self) -> OnDisk:
+        """What a sync that begins now puts on the disk."""
+        return OnDisk(self.size, None if self.spans.covers(0, self.size) else self.spans.copy())
+
+    def on_disk(self, more: OnDisk) -> None:
+        """A sync that began with this has ended."""
+        spans = SpanSet() if more.spans is None else more.spans.copy()
+        if more.spans is None:
+            spans.add(Span(0, more.size))
+        for span in self.synced_spans if self.synced_spans is not None else [Span(0, self.synced)]:
+            spans.add(span)
+        self.synced = max(self.synced, more.size)
+        self.synced_spans = None if spans.covers(0, self.synced) else spans
+
+    def nothing_synced(self) -> None:
+        """What is here is not what was synced."""
+        self.synced, self.synced_spans = 0, None
 
 
 @final
@@ -67,6 +90,22 @@ class Move:
     item: ItemId | None = None
     replaced: ItemId | None = None
     """What was changed of the file that had the new name. Whatever else is found of a name came later."""
+
+
+class OnDisk(NamedTuple):
+    """So many bytes of a file, or those of them, are on the disk itself."""
+
+    size: int
+    spans: SpanSet | None
+
+    def up_to(self, size: int) -> OnDisk:
+        """The same of what is left of a file that was cut."""
+        if size >= self.size:
+            return self
+        spans = None if self.spans is None else self.spans.copy()
+        if spans is not None:
+            spans.clip(size)
+        return OnDisk(size, spans)
 
 
 class Unreadable(Exception):
@@ -108,6 +147,18 @@ def unpack(text: str | None) -> Version | None:
     return None if text is None else Version(*json.loads(text))
 
 
+def _pack_synced(row: Row) -> int | str:
+    """A number, where that says all; SQLite keeps a text in a column of numbers as it is."""
+    return row.synced if row.synced_spans is None else f"{row.synced};{row.synced_spans.encode()}"
+
+
+def _unpack_synced(value: int | str) -> tuple[int, SpanSet | None]:
+    if isinstance(value, int):
+        return value, None
+    size, _, spans = value.partition(";")
+    return int(size), SpanSet.decode(spans)
+
+
 def checksum(ident: int, facts: tuple[Any, ...], dirty: bool) -> int:
     """The checksum of a row: ``facts`` as they are stored, from the size to the error, without the access time."""
     text = repr((ident, facts)).encode()
@@ -129,7 +180,7 @@ def read_row(values: tuple[Any, ...]) -> Row:
             raise ValueError("checksum")
         return Row(
             ItemId(ident), path, size, mtime_ns, SpanSet.decode(spans), unpack(base), unpack(attempt),
-            bool(dirty), promise, float(atime), tries, error, synced,
+            bool(dirty), promise, float(atime), tries, error, *_unpack_synced(synced),
         )  # fmt: skip
     except (ValueError, TypeError, AttributeError):
         clean = dirty == 0 and isinstance(total, int) and not total & DIRTY_TOO
@@ -151,7 +202,7 @@ _UPDATE_WITH_PATH = _UPDATE.replace(" WHERE", ", path=CAST(? AS TEXT), named=? W
 def facts_of(row: Row) -> tuple[Any, ...]:
     return (
         row.size, row.mtime_ns, row.spans.encode(), row.spans.total, pack(row.base), pack(row.attempt),
-        int(row.dirty), row.promise, row.tries, _printable(row.error), row.synced,
+        int(row.dirty), row.promise, row.tries, _printable(row.error), _pack_synced(row),
     )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ from .item import TOUCHED, UNTOUCHED, Data, Item
 from .lending import sever, tells_of_writes
 from .pins import Pins
 from .retired import Retired
-from .rows import ItemId, Row, Unreadable
+from .rows import ItemId, OnDisk, Row, Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -157,8 +157,9 @@ class Store:
             with open(self._file(stage), "rb") as source:
                 while size > 0 and (piece := source.read(min(size, 1 << 20))):
                     start, size = start + self.write(item, start, piece), size - len(piece)
+            synced = item.row.now()
             self.sync(item)
-            self.promise(item, 2, item.size)
+            self.promise(item, 2, synced)
             self.index.sync()
         finally:
             self.release(item)
@@ -177,8 +178,11 @@ class Store:
             return False
 
     def cut_to_synced(self, item: Item) -> None:
-        """After a loss of power: what was added since the last fsync may be anything."""
-        item.cut(item.row.synced)
+        """After a loss of power: what was added since the last fsync, or came into gaps, may be anything."""
+        row = item.row
+        item.cut(row.synced)
+        for gap in row.synced_spans.gaps(0, row.size) if row.synced_spans is not None else ():
+            row.spans.remove(gap)
         self.save(item)
         os.truncate(self._file(item.id), item.size)
 
@@ -301,7 +305,9 @@ class Store:
 
         A borrower cannot be made to return what he has when the mount has ended, or was killed.
         """
-        sever(item.fd, self._file(item.id))
+        descriptor = item.fd
+        if descriptor >= 0:  # else the store is closed, and the next start does it
+            sever(descriptor, self._file(item.id))
 
     def sever_left(self, item: Item) -> None:
         """`sever` what a former process, which was killed, had lent. Blocking."""
@@ -342,17 +348,21 @@ class Store:
         """Before the first local byte: the index says that there is something to upload."""
         if not item.dirty:
             with self._changing(item) as row:
-                row.dirty, row.promise, row.synced = True, 0, 0
+                row.dirty, row.promise = True, 0
+                row.nothing_synced()
             self._idle.pop(item.id, None)
             self._marked[item.id] = item
             item.marked = None
 
-    def promise(self, item: Item, level: int, synced: int = 0) -> None:
-        """What has been written so far survives ``kill -9`` from here on (level 1), or its first ``synced`` bytes
-        are on the disk itself (2)."""
-        if item.dirty and (item.promised != item.generation or item.row.promise < level or synced > item.row.synced):
+    def promise(self, item: Item, level: int, synced: OnDisk | None = None) -> None:
+        """What has been written so far survives ``kill -9`` from here on (level 1), or that is on the disk itself (2),
+        which `Row.now` said before the sync."""
+        new = synced is not None and (synced.size > item.row.synced or item.row.synced_spans is not None)
+        if item.dirty and (item.promised != item.generation or item.row.promise < level or new):
             with self._changing(item) as row:
-                row.promise, row.synced = max(level, row.promise), max(synced, row.synced)
+                row.promise = max(level, row.promise)
+                if synced is not None:
+                    row.on_disk(synced)
             item.claimed |= item.row.promise == 2
             item.promised = item.generation
 
@@ -370,7 +380,8 @@ class Store:
         """The remote has exactly what is here: clean, unless it is lent and so may change without our being told."""
         try:
             with self._changing(item) as row:
-                row.dirty, row.promise, row.synced = item.lent > 0, 0, 0
+                row.dirty, row.promise = item.lent > 0, 0
+                row.nothing_synced()
                 row.base, row.attempt, row.mtime_ns = stored, None, stored.mtime_ns
                 row.tries, row.error = 0, ""
         except OSError:
@@ -389,7 +400,8 @@ class Store:
             row.spans.clear()
             row.base = base
             row.size, row.mtime_ns = (base.size, base.mtime_ns) if base else (0, None)
-            row.dirty, row.promise, row.synced = False, 0, 0
+            row.dirty, row.promise = False, 0
+            row.nothing_synced()
             row.tries, row.error = 0, ""
         try:
             if item.fd >= 0:
@@ -407,7 +419,8 @@ class Store:
         """Claim no more than ``size`` bytes of a dirty item, and none of them as synced; `truncate` follows."""
         with self._changing(item) as row:
             item.cut(size)
-            row.promise, row.synced = min(row.promise, 1), 0
+            row.promise = min(row.promise, 1)
+            row.nothing_synced()
 
     def truncate(self, item: Item, size: int) -> None:
         """Change the length of a dirty item: a shorter claim is saved before the bytes go."""

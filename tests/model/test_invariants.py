@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -370,6 +371,36 @@ trio.run(main)
     assert [path for path in cache.rglob("lost+found/*") if path.stat().st_size == 4 * MIB], "the edit of half is kept"
     reported = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert any("closed" in line for line in reported), "what may not have been synced is named"
+
+
+@pytest.mark.trio
+async def test_invariant_6_what_is_fetched_into_a_synced_file_is_not_taken_for_synced(tmp_path: Path) -> None:
+    """A part of it was changed and synced; the rest came later, and a loss of power takes it: it is fetched again."""
+    old, remote = b"base" * MIB, memory()
+    cache, image = tmp_path / "cache", tmp_path / "image"
+    await edit(remote, "file", old)
+    async with opened(remote, settings(cache)) as vfs:
+        handle = await vfs.open(await vfs.resolve("file"), OpenFlags.READ | OpenFlags.WRITE)
+        await handle.write(2 * MIB, b"HERE")
+        await handle.fsync()
+        ident, spans, *_ = row_of(cache, "file")
+        assert await handle.read(0, MIB) == old[:MIB]
+        await handle.close()
+        vfs.store.save(vfs.store.peek("file"))  # as an upload does before it begins
+        later = row_of(cache, "file")[1]
+        assert later != spans
+        shutil.copytree(cache, image)
+        await vfs.discard_changes(await vfs.resolve("file"))
+    db = index_of(image)
+    db.execute("UPDATE facts SET value = 'another boot' WHERE key = 'running'")
+    db.close()
+    with file_of(image, ident).open("r+b") as file:
+        file.write(bytes(MIB))
+    async with opened(remote, settings(image)) as vfs:
+        assert vfs.store.power_lost
+        assert row_of(image, "file")[1] == spans
+        assert not await vfs.drain()
+    assert await content_of_remote(remote.inner) == {"file": old[: 2 * MIB] + b"HERE" + old[2 * MIB + 4 :]}
 
 
 @pytest.mark.trio
