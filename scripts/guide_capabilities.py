@@ -18,7 +18,7 @@ import trio
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mountcore.errors import ReadOnly, StorageError  # noqa: E402
+from mountcore.errors import ReadOnly, StorageError, Unsupported  # noqa: E402
 from mountcore.remotes.protocol import ANYTHING, Capabilities, Entry, Remote, RenameScope  # noqa: E402
 from tests.servers.places import PLACES, READ_ONLY, Kind  # noqa: E402
 
@@ -76,33 +76,44 @@ async def _keeps_tag(remote: Remote) -> bool:
     return before.tag == after.tag
 
 
-async def _known(remote: Remote) -> tuple[Capabilities, str, bool]:
-    """What a remote says of itself once it has met its storage, what is said of names there, and of renaming."""
+async def _times(remote: Remote) -> str:
+    """To what times are kept, and since when they can be."""
+    step = {1: "ns", 100: "100 ns", 1_000_000: "ms"}
+    stored = await remote.put("f", _Nothing(), expect=ANYTHING, mtime_ns=10**18)
+    try:
+        changed = await remote.set_mtime("f", 2 * 10**18)
+    except Unsupported:
+        return "with the upload" if stored.mtime_ns == 10**18 else ""
+    finally:
+        await remote.remove("f")
+    return step.get(remote.caps.mtime_resolution_ns, "s") if changed.mtime_ns == 2 * 10**18 else ""
+
+
+async def _known(remote: Remote) -> tuple[Capabilities, str, str, bool]:
+    """What a remote says of itself once it has met its storage; what is said of times, names and renaming there."""
     await remote.stat("")
     try:
-        await remote.put("f", _Nothing(), expect=ANYTHING, mtime_ns=10**18)
-        await remote.remove("f")
+        times = await _times(remote)
     except ReadOnly:
-        return remote.caps, "", True
+        return remote.caps, "", "", True
     lost = [what for what, name in PROBES.items() if not await _keeps(remote, name)]
     if not await _keeps_case(remote):
         lost.append("case is ignored")
     keeps_tag = await _keeps_tag(remote)
     found = remote.caps
     await remote.aclose()
-    return found, ", ".join(lost) or "any", keeps_tag
+    return found, times, ", ".join(lost) or "any", keeps_tag
 
 
 def row(name: str) -> str:
     """One row, found out now."""
     with ROWS[name].start() as opens:
-        caps, names, keeps_tag = trio.run(_known, opens(""))
-    step = {1: "ns", 100: "100 ns", 1_000_000: "ms", 1_000_000_000: "s"}.get(caps.mtime_resolution_ns, "s")
+        caps, times, names, keeps_tag = trio.run(_known, opens(""))
     links = [word for word, has in (("symbolic", caps.symlinks), ("hard", caps.hard_links)) if has]
     cells = [
         {RenameScope.NONE: "", RenameScope.FILE: "files", RenameScope.TREE: "trees"}[caps.rename]
         + ("" if keeps_tag else ", as new versions"),
-        "yes" if caps.atomic_put else "", step if caps.set_mtime else "", ", ".join(links),
+        "yes" if caps.atomic_put else "", times, ", ".join(links),
         "yes" if caps.modes else "", ", ".join(sorted(caps.hashes)), "yes" if caps.copy else "",
         "yes" if caps.usage else "", "yes" if caps.real_directories and names else "", names,
     ]  # fmt: skip

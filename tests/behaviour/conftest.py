@@ -141,6 +141,7 @@ def ftp_over_a_folder(stack: ExitStack, place: Path) -> Door:
 
 LACKS: dict[str, Ability] = {
     "times": Ability.TIMES,
+    "with the upload": Ability.TIMES,
     "empty folders": Ability.EMPTY_DIRECTORIES,
     "UTF-8 only": Ability.RAW_NAMES,
     "no line breaks": Ability.LINE_BREAKS,
@@ -155,7 +156,7 @@ def lacks_of(kind: Kind) -> frozenset[Ability]:
     """What a mount of it cannot, and why: what the guide says, and nothing else."""
     row = documented_cells()[kind.title]
     words = [column for column, cell in row.items() if not cell]
-    words += row["names"].split(", ") + row["rename"].split(", ")
+    words += [word for column in ("names", "rename", "times") for word in row[column].split(", ")]
     trees = frozenset[Ability]() if "trees" in words else {Ability.TREES}
     return MountDoor.lacks | trees | {LACKS[word] for word in words if word in LACKS}
 
