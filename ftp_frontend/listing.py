@@ -7,14 +7,15 @@ for in batches while the lines are sent, so that a directory of any length takes
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import final
 
 from mountcore.remotes.protocol import Kind
-from mountcore.vfs import Node
+from mountcore.vfs import Attributes, Node
 
 from .filesystem import BATCH, Found
 
@@ -48,7 +49,9 @@ def matching(entries: Sequence[Entry], pattern: str) -> list[Entry]:
 
 def encoded(text: str) -> bytes:
     """A line for the data connection; what would end it early is a question mark."""
-    return text.translate(_LINE_BREAKS).encode("utf-8", "surrogateescape") + b"\r\n"
+    if "\n" in text or "\r" in text or "\0" in text:
+        text = text.translate(_LINE_BREAKS)
+    return text.encode("utf-8", "surrogateescape") + b"\r\n"
 
 
 def name_line(name: str) -> bytes:
@@ -74,7 +77,8 @@ def list_line(found: Found, now: float) -> bytes:
 
 def modify(mtime_ns: int) -> str:
     """A time as MLSD, MDTM and MFMT write it (RFC 3659 §2.3)."""
-    return time.strftime("%Y%m%d%H%M%S", time.gmtime(mtime_ns // 10**9))
+    year, month, day, hour, minute, second, *_ = time.gmtime(mtime_ns // 10**9)
+    return f"{year:04d}{month:02d}{day:02d}{hour:02d}{minute:02d}{second:02d}"
 
 
 def facts_line(found: Found, facts: Sequence[str], letters: str, name: str | None = None) -> bytes:
@@ -84,21 +88,40 @@ def facts_line(found: Found, facts: Sequence[str], letters: str, name: str | Non
 
 def facts_of(found: Found, facts: Sequence[str], letters: str) -> str:
     """The wanted facts, each with its semicolon."""
-    attributes = found.attributes
-    directory = attributes.kind is Kind.DIRECTORY
-    values = {
-        "type": "dir" if directory else "file" if attributes.kind is Kind.FILE else "OS.unix=symlink",
-        "size": "" if directory else str(attributes.size),
-        "modify": modify(attributes.mtime_ns),
-        "perm": permissions(letters, directory=directory),
-        "unique": f"{attributes.inode:x}",
-        "UNIX.mode": f"0{attributes.mode & 0o7777:o}",
-        "UNIX.uid": str(attributes.uid),
-        "UNIX.gid": str(attributes.gid),
-    }
-    return "".join(f"{fact}={values[fact]};" for fact in facts if values[fact] or fact == "perm")
+    attributes, made = found.attributes, ""
+    for fact in facts:
+        value = _FACTS[fact](attributes)
+        if value:
+            made += f"{fact}={value};"
+        elif fact == "perm":
+            made += f"perm={permissions(letters, directory=attributes.kind is Kind.DIRECTORY)};"
+    return made
 
 
+def _type(attributes: Attributes) -> str:
+    match attributes.kind:
+        case Kind.FILE:
+            return "file"
+        case Kind.DIRECTORY:
+            return "dir"
+        case _:
+            return "OS.unix=symlink"
+
+
+_FACTS: Mapping[str, Callable[[Attributes], str]] = {
+    "type": _type,
+    "size": lambda attributes: "" if attributes.kind is Kind.DIRECTORY else str(attributes.size),
+    "modify": lambda attributes: modify(attributes.mtime_ns),
+    "perm": lambda attributes: "",  # of the login, not of the file
+    "unique": lambda attributes: f"{attributes.inode:x}",
+    "UNIX.mode": lambda attributes: f"0{attributes.mode & 0o7777:o}",
+    "UNIX.uid": lambda attributes: str(attributes.uid),
+    "UNIX.gid": lambda attributes: str(attributes.gid),
+}
+"""What each fact says; nothing: it is left out."""
+
+
+@functools.lru_cache(256)
 def permissions(letters: str, *, directory: bool) -> str:
     """RFC 3659 §7.5.5 out of pyftpdlib's letters."""
     if not directory:
