@@ -87,10 +87,15 @@ _DAMAGE = {
 }  # fmt: skip
 
 
+def _code(problem: sqlite3.DatabaseError) -> int:
+    if isinstance(problem, sqlite3.ProgrammingError):  # it is closed: what comes after the end is no damage
+        return sqlite3.SQLITE_MISUSE
+    return int(getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)) & 0xFF
+
+
 def is_damage(problem: sqlite3.DatabaseError) -> bool:
-    """Whether the file is not what was written, rather than the disk full, failing or somebody else's."""
-    code = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    return code & 0xFF in _DAMAGE
+    """Whether the file is not what was written, rather than closed, or the disk full, failing or somebody else's."""
+    return _code(problem) in _DAMAGE
 
 
 @final
@@ -464,7 +469,7 @@ class Index:
         except sqlite3.IntegrityError:
             raise
         except sqlite3.DatabaseError as problem:
-            if problem.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+            if _code(problem) != sqlite3.SQLITE_FULL:
                 raise self._damaged(problem) from problem
             if not self._spend_reserve():
                 raise NoSpace("", "the disk of the cache is full") from problem

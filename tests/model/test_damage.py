@@ -135,6 +135,21 @@ async def test_damage_that_is_found_in_use_is_set_aside_at_the_next_start(
     assert any("was damaged" in line for line in caplog.messages)
 
 
+async def test_what_is_asked_after_the_end_is_no_damage(tmp_path: Path) -> None:
+    """A program's last request, say, when portside was told twice to end: the next start must find everything."""
+    remote = memory()
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await live.write_file(vfs, "file", DIRTY)
+        store = vfs.store
+    with pytest.raises(StorageError):
+        store.get("other")
+    with pytest.raises(StorageError):
+        store.index.set_fact("running", "on")
+    assert not store.index.marker.exists()
+    async with opened(remote, settings(tmp_path)) as vfs:
+        assert await live.read_file(vfs, "file") == DIRTY
+
+
 async def test_rows_of_a_former_version_get_their_checksums(tmp_path: Path) -> None:
     remote = memory()
     directory = await prepare(remote, tmp_path)
