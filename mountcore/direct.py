@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, final
 
 import trio
 
+from .accounting import Download
 from .cache import verify
 from .cache.item import Data, Item
 from .cache.writeback import Snapshot
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PIECES = 256 << 10
-"""What the window assumes a piece from the remote to hold, in bytes."""
 SKIP = 1 << 20
 """A jump forward by less than this reads on and throws away, instead of asking the remote again."""
 
@@ -49,9 +48,25 @@ class DirectReader(WithoutRanges):
         self._pump: trio.CancelScope | None = None
         self._pieces: trio.MemoryReceiveChannel[bytes] | None = None
         self._error: StorageError | None = None
+        self._asked = 0
+        """Up to where somebody wants it."""
+        self._arrived = 0
+        """Up to where bytes came from the remote."""
+        self._began = 0.0
+        self._since = 0
+        """When, and where, the request began that runs."""
         self._turn = trio.Lock()
         self._moved = trio.Event()
         self._closed = False
+
+    def download(self) -> Download:
+        """What is on its way, as a value; while it is in ``Vfs.reading_past``."""
+        ahead = max(0, self._arrived - self._position)
+        seconds = max(trio.current_time() - self._began, 1e-3)
+        return Download(
+            path=self._path, size=self.size, position=self._arrived, ahead=ahead,
+            speed=(self._arrived - self._since) / seconds, waiting=ahead >= self._vfs.settings.read.buffer_size,
+        )  # fmt: skip
 
     def fileno(self) -> int:
         return -1
@@ -128,11 +143,14 @@ class DirectReader(WithoutRanges):
             self._pump.cancel()
         self._pump = self._pieces = None
         self._window.clear()
+        self._vfs.reading_past.discard(self)
 
     async def _take(self, length: int) -> bytes:
         """The next bytes of the window, exactly ``length`` of them."""
         taken: list[memoryview] = []
         missing = length
+        self._asked = self._position + length
+        self._wake()
         try:
             while missing:
                 if not self._window:
@@ -147,17 +165,22 @@ class DirectReader(WithoutRanges):
             self._stop()
             raise
         self._position += length
+        self._wake()
+        return b"".join(taken)
+
+    def _wake(self) -> None:
+        """Who waits for his turn, and who fetches, may go on."""
         self._moved.set()
         self._moved = trio.Event()
-        return b"".join(taken)
 
     async def _next_piece(self) -> bytes:
         if self._pieces is None:
-            room = max(1, math.ceil(self._vfs.settings.read.buffer_size / PIECES))
-            send, self._pieces = trio.open_memory_channel[bytes](room)
+            send, self._pieces = trio.open_memory_channel[bytes](math.inf)  # what bounds it is the size of the pieces
             self._pump = trio.CancelScope()
             self._error = None
-            start = self._position
+            start = self._arrived = self._since = self._position
+            self._began = trio.current_time()
+            self._vfs.reading_past.add(self)
             self._vfs.start_task(self._run, self._pump, send, start)
         with trio.move_on_after(self._vfs.settings.read.timeout):
             try:
@@ -183,7 +206,10 @@ class DirectReader(WithoutRanges):
                             if start > stop:
                                 raise Corrupt(self._path, "the remote sent more than it was asked for")
                             self._vfs.counters.fetched_bytes += len(piece)
+                            self._arrived = start
                             await send.send(piece)
+                            while start >= self._asked + settings.buffer_size and start < self.size:
+                                await self._moved.wait()
                     if start == before:
                         return
                     if start == stop and chunk is not None:
@@ -193,6 +219,8 @@ class DirectReader(WithoutRanges):
             except Exception:  # a defect of an adapter: this read's, and not the end of everything else
                 log.exception("reading %s failed in a way that nobody foresaw", self._path)
                 self._error = Corrupt(self._path, "the storage's adapter failed; see the log")
+            if self._pump is scope:
+                self._vfs.reading_past.discard(self)
 
 
 @final

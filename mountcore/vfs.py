@@ -69,6 +69,8 @@ class Vfs:
         self.fetcher = contents.fetcher
         self.writeback = contents.writeback
         self.bounded = contents.bounded
+        self.reading_past: set[DirectReader] = set()
+        """Who reads from the remote and past the cache now."""
         self.users = 0
         """Who has it attached; counted by the core."""
         self._nursery = nursery
@@ -435,7 +437,8 @@ class Vfs:
         return VfsSnapshot(
             identity=self.remote.identity, uploads=self.writeback.uploads(), cached_bytes=self.store.held,
             open_files=self.store.open_files(), hits=c.hits, misses=c.misses, fetched_bytes=c.fetched_bytes,
-            uploaded_bytes=c.uploaded_bytes, uploaded_files=c.uploaded_files, downloads=self.fetcher.downloads(),
+            uploaded_bytes=c.uploaded_bytes, uploaded_files=c.uploaded_files,
+            downloads=(*self.fetcher.downloads(), *(reader.download() for reader in self.reading_past)),
             errors=c.errors, dirty_bytes=sum(item.spans.total for item in self.store.dirty_items()),
             cache_bound=self.settings.cache.max_size, streams_per_file=self.settings.read.streams,
             streams_at_once=self.fetcher.most, users=self.users, doubts=len(self._contents.doubts),

@@ -282,6 +282,26 @@ async def test_past_the_cache_a_read_that_is_given_up_half_way_shifts_no_later_o
         await handle.close()
 
 
+async def test_past_the_cache_what_is_on_its_way_is_shown(tmp_path: Path) -> None:
+    remote = memory()
+    await edit(remote, "f", bytes(16 * MIB))
+    async with opened(remote, past(tmp_path, buffer_size=2 * MIB)) as vfs:
+        handle = await vfs.open(await vfs.resolve("f"), OpenFlags.READ)
+        assert vfs.snapshot().downloads == ()
+        await handle.read(0, MIB)
+        await until(lambda: vfs.snapshot().downloads[0].waiting)
+        (download,) = vfs.snapshot().downloads
+        assert (download.path, download.size) == ("f", 16 * MIB)
+        assert download.position == MIB + download.ahead
+        assert 2 * MIB <= vfs.snapshot().bytes_ahead <= 3 * MIB, "the buffer, and no more than a piece"
+        await handle.read(10 * MIB, 6 * MIB)
+        await until(lambda: vfs.snapshot().downloads == (), "all of it is here")
+        await handle.read(0, MIB)
+        assert vfs.snapshot().streams == 1
+        await handle.close()
+        assert vfs.snapshot().downloads == ()
+
+
 async def test_past_the_cache_a_body_that_is_too_long_is_an_error_and_no_bytes(tmp_path: Path) -> None:
     remote = memory()
     data = os.urandom(4 * MIB)
