@@ -58,6 +58,7 @@ async def test_how_often_an_upload_failed_and_why_outlives_the_process(tmp_path:
         assert await content_of_remote(remote.inner) == {"f": b"content"}
 
 
+@pytest.mark.trio
 async def test_a_file_whose_upload_ends_while_its_directory_is_listed_is_shown(tmp_path: Path) -> None:
     remote = memory()
     async with opened(remote, settings(tmp_path)) as vfs:
