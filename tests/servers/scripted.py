@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -45,7 +44,7 @@ class ScriptedFtp:
         self.one_at_a_time = False
         """Of two commands that come at once, the second is lost."""
         self.refuses_early = False
-        """A transfer is refused if it is asked for before its connection is there."""
+        """A transfer is refused if it is asked for before its connection can be there: at once with the way for it."""
         self.uploads: list[bytes] = []
         self.connections = 0
         self._answers = DEFAULTS | dict(answers)
@@ -87,7 +86,7 @@ class ScriptedFtp:
                 (waiting,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
                 port = waiting.socket.getsockname()[1]
                 await control.send_all(f"229 Extended (|||{port}|)\r\n".encode())
-            elif waiting is not None and verb in self._data and self.refuses_early and not _has_connection(waiting):
+            elif waiting is not None and verb in self._data and self.refuses_early and len(self.packets[-1]) > 1:
                 await control.send_all(b"425 Connect first\r\n")
             elif waiting is not None and (
                 verb in self._data or (verb in ("STOR", "APPE") and verb not in self._answers)
@@ -119,10 +118,6 @@ class ScriptedFtp:
             await trio.sleep_forever()
         await control.send_all(answer if isinstance(answer, bytes) else answer.encode() + b"\r\n")
         return True
-
-
-def _has_connection(listener: trio.SocketListener) -> bool:
-    return bool(select.select([listener.socket.fileno()], [], [], 0)[0])
 
 
 @asynccontextmanager
