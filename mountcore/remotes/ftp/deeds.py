@@ -191,7 +191,9 @@ class Diary:
             self._on_disk = False
 
     def _open(self) -> None:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.makedirs(self._directory.parent.parent, 0o700, exist_ok=True)
+        for folder in (self._directory.parent, self._directory):
+            folder.mkdir(0o700, exist_ok=True)
         self._path = self._directory / f"{os.getpid()}-{secrets.token_hex(4)}"
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
