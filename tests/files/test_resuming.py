@@ -113,3 +113,35 @@ def test_an_upload_of_a_mount_goes_on_after_a_kill(
     until(lambda: [path.name for path in place.iterdir()] == ["big"], "it is stored")
     assert (place / "big").read_bytes() == content
     assert (place / "big").stat().st_ino == inode, "it began anew"
+
+
+def test_an_upload_of_a_killed_mount_brings_no_name_back(
+    portside: Portside, server: FtpServer, proxy: FaultProxy
+) -> None:
+    """The server gives an upload its name when the mount that sent it is dead, and the next one has moved the file."""
+    need_fuse()
+    place = server.root / "late"
+    place.mkdir()
+    place.chmod(0o777)
+    point = portside.home / "mnt"
+    mount = portside.mount("srv:late", point, "--vfs-write-back", "100ms")
+    (point / "name").write_bytes(b"first")
+    until(lambda: (place / "name").exists(), "it is stored")
+    fault = proxy.fault = Fault("hold", command="RNFR .*partial", times=1)
+    (point / "name").write_bytes(b"x" * 5000)
+    until(lambda: fault.injected, "an upload is about to get its name")
+    mount.signal(signal.SIGKILL)
+    mount.ended()
+    portside.run("umount", point)
+    portside.mount("srv:late", point, "--vfs-write-back", "100ms")
+    (point / "name").rename(point / "other")
+    (point / "other").write_bytes(b"newest")
+    until(lambda: (place / "other").exists() and (place / "other").read_bytes() == b"newest", "it is stored")
+    fault.release()
+    until_quiet = time.monotonic() + 1
+    while time.monotonic() < until_quiet:
+        assert not (place / "name").exists(), "it came back"
+        time.sleep(0.05)
+    assert [path.name for path in place.iterdir()] == ["other"]
+    assert (point / "other").read_bytes() == b"newest"
+    assert not (point / "name").exists()
