@@ -71,7 +71,7 @@ class Ground:
         self.command.environ.update(environ or {})
         self.gateway = self.command.start("gateway", self.home / "gateway.toml", *options)
         self.gateway.wait_until_says(r"portside: mounted ")
-        self.gateway.wait_until_says(rf"127\.0\.0\.1:{self.port}")
+        self.gateway.wait_until_says(rf"over FTP at 127\.0\.0\.1:{self.port}")
         return self.gateway
 
     def kill(self) -> None:
