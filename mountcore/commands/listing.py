@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 from ..errors import NotFound, Refused, Unsupported
-from ..files.formats import local_time, mime_type, mtime_of, rfc3339, size_of
+from ..files.formats import digits_of, local_time, mime_type, mtime_of, rfc3339, size_of
 from ..files.hashes import algorithm_named, digest_of
 from ..files.places import Place
 from ..files.walk import Listed, Walker
@@ -60,7 +60,7 @@ def lsl(argv: list[str]) -> int:
     """Print size, time and path of every file."""
     return _files(
         "lsl", "List files with their sizes and times.", argv,
-        lambda path, entry: f"{entry.size:9d} {local_time(mtime_of(entry), fraction=True)} {path}",
+        lambda path, entry: f"{entry.size:9d} {local_time(mtime_of(entry), digits=9)} {path}",
     )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ async def _item(desk: Desk, place: Place, letter: str, path: str, entry: Entry) 
         case "s":
             return str(size_of(entry))
         case "t":
-            return _time(mtime_of(entry), str(desk.values["time-format"]))
+            return _time(mtime_of(entry), str(desk.values["time-format"]), _digits(place))
         case "h":
             return "" if directory else await _hash(place, path, algorithm_named(str(desk.values["hash"])))
         case "m":
@@ -146,18 +146,20 @@ async def _item(desk: Desk, place: Place, letter: str, path: str, entry: Entry) 
     return ""
 
 
-def _time(ns: int, form: str) -> str:
+def _time(ns: int, form: str, digits: int) -> str:
     match form:
         case "":
             return local_time(ns)
         case "max":
-            return local_time(ns, fraction=True)
+            return local_time(ns, digits=digits)
         case "unix":
             return str(ns // 1_000_000_000)
         case "unixnano":
             return str(ns)
         case "RFC3339":
-            return rfc3339(ns // 1_000_000_000 * 1_000_000_000)
+            return rfc3339(ns, 0)
+        case "RFC3339Nano":
+            return rfc3339(ns)
     if "%" not in form:
         form = _from_reference_time(form)
     return time.strftime(form, time.localtime(ns // 1_000_000_000))
@@ -168,6 +170,10 @@ def _from_reference_time(form: str) -> str:
     words = {"2006": "%Y", "01": "%m", "02": "%d", "15": "%H", "04": "%M", "05": "%S", "Jan": "%b", "Mon": "%a",
              "MST": "%Z", "-0700": "%z"}  # fmt: skip
     return re.sub("2006|-0700|01|02|15|04|05|Jan|Mon|MST", lambda match: words[match[0]], form)
+
+
+def _digits(place: Place) -> int:
+    return digits_of(place.remote.caps.mtime_resolution_ns)
 
 
 async def _hash(place: Place, path: str, algorithm: str) -> str:
@@ -212,7 +218,7 @@ async def _facts(desk: Desk, place: Place, path: str, entry: Entry) -> dict[str,
     facts: dict[str, object] = {"Path": path, "Name": basename(path), "Size": size_of(entry)}
     if not values["no-mimetype"]:
         facts["MimeType"] = mime_type(entry)
-    facts["ModTime"] = "" if values["no-modtime"] else rfc3339(mtime_of(entry))
+    facts["ModTime"] = "" if values["no-modtime"] else rfc3339(mtime_of(entry), _digits(place))
     facts["IsDir"] = entry.kind is Kind.DIRECTORY
     kinds = values["hash-type"]
     assert isinstance(kinds, tuple)

@@ -24,22 +24,27 @@ def size_of(entry: Entry) -> int:
     return -1 if entry.kind is Kind.DIRECTORY else entry.size
 
 
-def local_time(ns: int, *, fraction: bool = False) -> str:
-    """``2026-01-31 12:34:56``, with nine digits of a second where wanted; in this machine's zone."""
+def digits_of(resolution_ns: int) -> int:
+    """How many digits of a second a storage keeps that is exact to this."""
+    return max(0, 10 - len(str(resolution_ns)))
+
+
+def local_time(ns: int, *, digits: int = 0) -> str:
+    """``2026-01-31 12:34:56``, with so many digits of a second; in this machine's zone."""
     seconds, rest = divmod(ns, 1_000_000_000)
     text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-    return f"{text}.{rest:09d}" if fraction else text
+    return f"{text}.{rest:09d}"[: len(text) + digits + 1] if digits else text
 
 
-def rfc3339(ns: int) -> str:
-    """``2026-01-31T12:34:56.123456789+01:00``: as many digits as there are, ``Z`` for UTC."""
+def rfc3339(ns: int, digits: int | None = None) -> str:
+    """``2026-01-31T12:34:56.123456789+01:00``: so many digits, or as many as there are; ``Z`` for UTC."""
     seconds, rest = divmod(ns, 1_000_000_000)
     when = dt.datetime.fromtimestamp(seconds, dt.UTC).astimezone()
     text = when.strftime("%Y-%m-%dT%H:%M:%S")
-    digits = f".{rest:09d}".rstrip("0") if rest else ""
+    fraction = f"{rest:09d}".rstrip("0") if digits is None else f"{rest:09d}"[:digits]
     offset = when.strftime("%z")
     zone = "Z" if offset == "+0000" else f"{offset[:3]}:{offset[3:]}"
-    return f"{text}{digits}{zone}"
+    return f"{text}{'.' if fraction else ''}{fraction}{zone}"
 
 
 def iec(count: int | float, unit: str = "B") -> str:

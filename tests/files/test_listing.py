@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -40,6 +41,14 @@ def test_output_is_rclones(here: Here, tree: Path, words: str) -> None:
     assert comparable(ours.stdout) == comparable(theirs.stdout)
     assert ours.stdout
     assert ours.stderr == b""
+
+
+@pytest.mark.parametrize("words", ["lsjson", "lsf -F tp -t max", "lsf -F tp -t RFC3339Nano", "lsl"])
+def test_whole_seconds_have_their_digits(here: Here, tree: Path, words: str) -> None:
+    for number, name in enumerate(("a.txt", "zero")):
+        os.utime(tree / name, ns=(0, 1_577_836_800_000_000_000 + number * 500_000_000))
+    theirs, ours = rclone(*words.split(), tree), here.run(*words.split(), tree)
+    assert comparable(ours.stdout) == comparable(theirs.stdout)
 
 
 @pytest.mark.parametrize(
