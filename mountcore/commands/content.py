@@ -187,8 +187,10 @@ async def _sum(desk: Desk, word: str) -> int | None:
                     print(f"{finding.value} {path}")
                     continue
                 digest = await _one_sum(desk, place, path, entry, algorithm)
+                if digest is None:
+                    continue
                 text = base64.urlsafe_b64encode(bytes.fromhex(digest)).decode() if desk.values["base64"] else digest
-                line = f"{text or 'UNSUPPORTED':>{width}}  {path}"
+                line = f"{text:>{width}}  {path}"
                 if desk.values["output-file"]:
                     lines.append(line)
                 else:
@@ -215,19 +217,24 @@ async def _compared(desk: Desk, place: Place, path: str, entry: Entry, algorithm
     digest = await _one_sum(desk, place, path, entry, algorithm)
     if digest == wanted:
         return Finding.MATCH
-    desk.tally.say(f"{path}: {algorithm} differs" if digest else f"{path}: the storage does not tell {algorithm}")
-    return Finding.DIFFER if digest else Finding.ERROR
+    if not digest:
+        return Finding.ERROR
+    desk.tally.say(f"{path}: {algorithm} differs")
+    return Finding.DIFFER
 
 
-async def _one_sum(desk: Desk, place: Place, path: str, entry: Entry, algorithm: str) -> str:
+async def _one_sum(desk: Desk, place: Place, path: str, entry: Entry, algorithm: str) -> str | None:
+    """The digest; "" where the storage has none for this file, None (and told) where there is none to be had."""
     where = place.path("" if place.is_file else path)
     try:
         return await digest_of(place.remote, where, algorithm, entry, download=bool(desk.values["download"]))
-    except Unsupported:
-        return ""
+    except Unsupported as problem:
+        if algorithm in place.remote.caps.hashes:
+            return ""
+        desk.tally.failed(path, problem)
     except StorageError as problem:
         desk.tally.failed(path, problem)
-        return ""
+    return None
 
 
 def _read_sums(name: str) -> dict[str, str]:

@@ -225,7 +225,8 @@ async def _facts(desk: Desk, place: Place, path: str, entry: Entry) -> dict[str,
     if (values["hash"] or kinds) and entry.kind is Kind.FILE:
         names = [algorithm_named(kind) for kind in kinds] or sorted(place.remote.caps.hashes)
         found = {name: await _hash(place, path, name) for name in names}
-        facts["Hashes"] = {name: digest for name, digest in found.items() if digest}
+        if told := {name: digest for name, digest in found.items() if digest}:
+            facts["Hashes"] = told
     if values["metadata"] and place.remote.caps.attributes:
         kept = await place.remote.attributes(place.path("" if place.is_file else path))
         facts["Metadata"] = {name: value.decode("utf-8", "replace") for name, value in kept.items()}

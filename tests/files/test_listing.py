@@ -83,7 +83,10 @@ def test_json_is_json(portside: Portside, tree: Path) -> None:
 def test_a_remote_that_tells_no_hash(portside: Portside, storage: FtpStorage) -> None:
     (storage.folder / "f").write_bytes(b"hello\n")
     portside.configure(storage.section("box"))
-    assert portside.run("md5sum", "box:").stdout == f"{'UNSUPPORTED':>32}  f\n"
+    refused = portside.run("md5sum", "box:")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "--download" in refused.stderr
+    assert "Hashes" not in json.loads(portside.run("lsjson", "--hash", "box:").stdout)[0]
     assert portside.run("md5sum", "--download", "box:").stdout == "b1946ac92492d2347c6235b4d2611184  f\n"
 
 
