@@ -27,7 +27,7 @@ from mountcore.remotes.memory import Memory
 from mountcore.remotes.protocol import Capabilities, Remote
 from mountcore.remotes.registry import open_remote
 from mountcore.settings import CacheSettings, VfsSettings
-from tests.servers import samba, vsftpd
+from tests.servers import SSH_SERVERS, samba, vsftpd
 
 from .failing import Failing
 from .mounting import Mount, in_a_process, mounted, spoken
@@ -114,6 +114,28 @@ def test_names_are_exchanged(mount: Mount, store: Path) -> None:
         "b": "a", "d": "below", "a/below": "bb",
     }  # fmt: skip
     assert sorted(os.listdir(store)) == ["a", "b", "d"]
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"), [(vsftpd, "ftp"), (samba, "smb"), (SSH_SERVERS["sshd"], "sftp")], ids=["vsftpd", "samba", "sshd"]
+)
+def test_names_are_exchanged_at_a_server(tmp_path: Path, start: Callable[[], Any], kind: str) -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(start())
+        root = getattr(server, "prefix", "")
+        mount = stack.enter_context(mounted(open_remote(kind, server.options, root), tmp_path / "m"))
+        a, d = mount.path / "a", mount.path / "d"
+        a.write_text("a")
+        d.mkdir()
+        (d / "b").write_text("bb")
+        assert mount.run(mount.vfs.drain) == ()
+        a.write_text("changed")  # and not stored when the names are exchanged
+        renameat2(a, d / "b", RENAME_EXCHANGE)
+        renameat2(a, d, RENAME_EXCHANGE)
+        assert mount.run(mount.vfs.drain) == ()
+        mount.run(mount.vfs.refresh)
+        assert {place: place.read_text() for place in (d, a / "b")} == {d: "bb", a / "b": "changed"}
+        assert sorted(os.listdir(mount.path)) == ["a", "d"]
 
 
 def test_there_are_no_hard_links(mount: Mount) -> None:
