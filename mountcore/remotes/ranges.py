@@ -80,6 +80,8 @@ class Download:
         )
         if not there.matches(self._version):
             raise Stale(self._path, "the file has changed")
+        if 0 <= self._version.size < there.size:  # the same tag: one of the two is not true
+            raise Corrupt(self._path, f"the server has {there.size} bytes of it, and said {self._version.size}")
         return self._cut(response, skip)
 
     async def _cut(self, response: Response, skip: int) -> AsyncGenerator[bytes, None]:

@@ -109,6 +109,23 @@ async def test_a_download_that_breaks_off_goes_on() -> None:
         await remote.aclose()
 
 
+async def test_a_listing_that_makes_a_file_shorter_than_it_is_does_not_cut_it() -> None:
+    content = b"whole content"
+
+    def script(method: str, target: str, headers: dict[str, str]) -> bytes:
+        start, _, last = headers["range"].removeprefix("bytes=").partition("-")
+        piece = content[int(start) : int(last) + 1]
+        where = f"bytes {start}-{int(start) + len(piece) - 1}/{len(content)}"
+        return answer(206, piece, ETag="t", **{"Content-Range": where})
+
+    async with scripted_http(script) as server:
+        remote = opened(server.url)
+        assert await fetch(remote, "f", Span(0, 5), Version(len(content), tag="t")) == b"whole"
+        with pytest.raises(Corrupt, match="13 bytes of it, and said that it has 5"):
+            await fetch(remote, "f", Span(0, 5), Version(5, tag="t"))
+        await remote.aclose()
+
+
 async def test_what_was_damaged_on_the_way_up_is_noticed() -> None:
     """The etag is another MD5 than that of what was sent."""
 

@@ -207,8 +207,11 @@ class Objects(Remote):
             await self._not_there(path, IsDirectory)
             raise
         try:
-            if version is not None and not tag and not self._shown.version(at, found).matches(version):
+            shown = self._shown.version(at, found)
+            if version is not None and not tag and not shown.matches(version):
                 raise Stale(path, "the file has changed")
+            if version is not None and shown.size > version.size:  # the same tag: one of the two is not true
+                raise Corrupt(path, f"the storage has {shown.size} bytes of it, and said that it has {version.size}")
             yield self._told(path, pieces)
         finally:
             await pieces.aclose()
