@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from conftest import Servers, fresh
 from hypothesis import given
 from hypothesis import strategies as st
+from sources import put
 
-from mountcore.errors import InvalidName, Refused
+from mountcore.errors import Exists, InvalidName, NotFound, Refused
 from mountcore.remotes.ftp.names import DEFAULT, NameEncoding
 
 TRICKY = st.text(alphabet="ab .‛\n\r\t\x01␊␠␁\x7f␡.．:：/／*＊", min_size=1, max_size=6).filter(lambda n: "/" not in n)
@@ -94,3 +98,20 @@ def test_what_other_programs_stored_is_found(wire: str) -> None:
     name = NameEncoding().decode(wire)
     assert name is not None
     assert NameEncoding().encode(name) == wire
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("name", ["proftpd", "vsftpd", "pyftpdlib"])
+async def test_a_folder_with_a_star_in_its_name(name: str, servers: Servers, tmp_path: Path) -> None:
+    place = fresh(name, servers, tmp_path)
+    assert place.disk is not None
+    remote = place.open()
+    for folder in ("*", "a*b"):
+        await remote.mkdir(folder)
+        with pytest.raises(Exists):
+            await remote.mkdir(folder)
+        await put(remote, f"{folder}/f", b"x")
+    with pytest.raises(NotFound):
+        await remote.mkdir("absent/*")
+    assert sorted(path.name for path in place.disk.iterdir()) == ["*", "a*b"]
+    await remote.aclose()

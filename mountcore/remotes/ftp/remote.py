@@ -29,8 +29,8 @@ from ...errors import (
     Unsupported,
 )
 from ..guard import Guard, Patience
-from ..partials import is_abandonable, is_ours
-from ..paths import check_lengths, check_path, is_below, join, parent
+from ..partials import is_abandonable, is_ours, partial_name
+from ..paths import basename, check_lengths, check_path, is_below, join, parent
 from ..protocol import Capabilities, Entry, Expect, Kind, Remote, RenameScope, Source, Span, Usage, Version
 from . import hashes, upload
 from .connection import Connection
@@ -214,8 +214,20 @@ class FtpRemote(Remote):
             if reply.code in (450, 501, 550, 553):
                 if await session.find(path) is not None:
                     raise Exists(path, str(reply))
+                if "*" in basename(path) and await self._made_elsewhere(session, path):
+                    return
                 raise await session.refused(reply, path)
             raise error_for(reply, path)
+
+    async def _made_elsewhere(self, session: Session, path: str) -> bool:
+        """Make a directory under a name of ours, and rename it: proftpd refuses names with ``*`` to MKD alone."""
+        fresh = join(parent(path), partial_name("made", hidden=session.server.dot_names))
+        if not (await session.connection.command("MKD", await session.at(fresh))).ok:
+            return False
+        if await upload.rename(session, fresh, path) is None:
+            return True
+        await session.connection.command("RMD", await session.at(fresh))
+        return False
 
     async def rmdir(self, path: str) -> None:
         self._changeable(path)
