@@ -76,6 +76,7 @@ class Contents:
         self._on_stored = on_stored
         self.bounded = settings.cache.max_size is not None or settings.cache.min_free_space is not None
         self._nodes: dict[int, Node] = {}
+        store.on_dropped = self._dropped
         self._lent = 0
         """Borrowers who write, of all items."""
         self._keeping = False
@@ -124,6 +125,11 @@ class Contents:
             node.item = None
             if self._nodes.get(item.id) is node:
                 del self._nodes[item.id]
+
+    def _dropped(self, item: Item) -> None:
+        node = self._nodes.get(item.id)
+        if node is not None and node.item is item:
+            self.detach(node)
 
     def drop(self, node: Node) -> None:
         """The node's item is about to go, and nothing of it is to be shown."""

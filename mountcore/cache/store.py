@@ -21,7 +21,7 @@ import os
 import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import final
 
@@ -70,6 +70,8 @@ class Store:
         """Items of which the index does not know the access time, or what was fetched, yet."""
         self.ledger = Ledger()
         """Bytes held by all items, in memory or not, clean and dirty: the spans of those in memory count themselves."""
+        self.on_dropped: Callable[[Item], None] = lambda item: None
+        """Told of every item that leaves memory: nobody may use it any more."""
         self.unclean_stop = False
         self.power_lost = False
         self.retired = Retired(index)
@@ -256,6 +258,7 @@ class Store:
 
     def _drop_from_memory(self, item: Item) -> None:
         """The index knows it, and all that it knows counts on: what it was not told is forgotten."""
+        self.on_dropped(item)
         self.ledger.total -= item.ahead
         item.spans.leave()
         for resting in (self._idle, self._idle_files, self._unsaved):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from mountcore.cache import store
 from mountcore.cache.latesync import LateSync
 from mountcore.handle import OpenFlags
+from mountcore.stage import Publish
 from mountcore.vfs import Vfs
 
 from . import live
@@ -116,3 +119,33 @@ async def test_many_closed_files_are_synced_at_once(tmp_path: Path, monkeypatch:
         promised = [item.row.promise for number in range(FILES) if (item := vfs.store.get(f"file{number}"))]
         assert promised == [2] * FILES
         assert len(single) < FILES // 2, "the index, and not each of them"
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("how", ["removed", "replaced", "written anew", "published over", "removed while open"])
+async def test_what_is_gone_leaves_nothing_in_memory(tmp_path: Path, how: str) -> None:
+    async with opened(memory(), settings(tmp_path)) as vfs:
+        await live.write_file(vfs, "file", b"content")
+        node = await vfs.resolve("file")
+        gone = weakref.ref(node)
+        match how:
+            case "removed":
+                await live.remove(vfs, "file")
+            case "replaced":
+                await live.write_file(vfs, "new", b"another")
+                await live.rename(vfs, "new", "file")
+            case "written anew":
+                await live.remove(vfs, "file")
+                await live.write_file(vfs, "file", b"another")
+            case "published over":
+                stage = await vfs.stage()
+                await stage.commit(vfs.root, "file", size=0, how=Publish.REPLACE)
+            case "removed while open":
+                handle = await vfs.open(node, OpenFlags.READ | OpenFlags.WRITE)
+                await live.remove(vfs, "file")
+                await handle.write(0, b"more")
+                await handle.close()
+                del handle
+        del node
+        gc.collect()
+        assert gone() is None
