@@ -454,4 +454,7 @@ class Operations:
                 await handle.sever()
             except OSError as problem:  # the next start tries again
                 log.warning("%s may still be written by a program that has it open: %s", handle.node.name, problem)
-            await self.release(number)
+            try:
+                await self.release(number)
+            except OSError as problem:  # the cache is closed already, and the journal has it
+                log.info("%s could not be closed in order: %s", handle.node.name, problem)

@@ -269,6 +269,7 @@ def scenarios(long: bool) -> dict[str, Callable[[Ground, Row], None]]:
         "log-ins are answered with 530 (revoked)": _fault(way="answer", command="PASS|RETR|STOR|LIST|MLSD|MLST",
                                                           where="control", reply="530 not logged in"),
         "everything is answered with 421": _fault(way="answer", command=".*", reply="421 closing"),
+        "sizes are wrong": _fault(way="rewrite", pattern=r"(?i)size=\d+", reply="size=7", times=6),
         "the server is killed": _server_killed,
         "a directory is deleted underneath": _directory_deleted,
         "files change underneath": _file_changed,
@@ -302,7 +303,5 @@ def scenarios(long: bool) -> dict[str, Callable[[Ground, Row], None]]:
         "transfers are answered with 550": _fault(way="answer", command="STOR", reply="550 no", times=6),
         "STOR is answered with 552 (quota)": _fault(way="answer", command="STOR", reply="552 quota exceeded"),
         "RNTO is answered with 451": _fault(way="answer", command="RNTO", reply="451 later", times=3),
-        "sizes are wrong": _fault(way="rewrite", pattern=r"(?i)size=\d+", reply="size=7", times=6),
-        "SIZE lies": _fault(way="rewrite", pattern=r"^213 \d{1,13}\r", reply="213 7\r", times=6),
         "the server is killed and started, again and again": _server_restarts,
     }

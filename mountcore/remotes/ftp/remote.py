@@ -433,6 +433,8 @@ class _Download:
         self._missing = span.length
         self._beyond = 0 if size is None else max(0, span.stop - size)
         self._whole = size is not None
+        self._left = None if size is None else size - span.start
+        """Bytes from the start of the span to the end that the file is said to have."""
         self._skip = skip
         self._ended = False
 
@@ -450,8 +452,17 @@ class _Download:
                 block = block[skipped:]
             piece = bytes(block[: self._missing])
             self._missing -= len(piece)
+            await self._count(len(block))
             if piece:
                 yield piece
+
+    async def _count(self, received: int) -> None:
+        """Before the last byte is handed on: the file must not go on behind it."""
+        if self._left is not None:
+            self._left -= received
+            if self._left < 0 or (not self._left and not self._missing and await self._data.receive(RECEIVE)):
+                self._ended = True
+                raise Stale(self._path, "the server has more of it than it said")
 
     async def end(self) -> None:
         """After the reader is done: the whole file has been read, or the transfer is cut short."""
