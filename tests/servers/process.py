@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -35,10 +36,16 @@ def find_program(name: str) -> str:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and that the system gives to no connection before a server has it."""
+    chance = random.SystemRandom()
+    while True:
+        port = chance.randrange(15_000, 32_000)  # below what Linux takes for connections
+        with (
+            suppress(OSError),
+            socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe,
+        ):
+            probe.bind((host, port))
+            return port
 
 
 class ServerProcess:
