@@ -232,7 +232,7 @@ async def test_rename_to_nowhere(remote: Remote) -> None:
     assert sorted(await entries(remote)) == ["d", "f"]
 
 
-REFUSED = {("pure-ftpd", "back\\slash"): "BackSlash", ("proftpd", "[a]*?{b}"): "Asterisk"}
+REFUSED = {("pure-ftpd", "back\\slash"): "BackSlash"}
 """Names that a server itself refuses, and the word of the ``encoding`` option that stores them all the same."""
 
 
