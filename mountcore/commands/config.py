@@ -20,7 +20,7 @@ from ..remotes.conf import Config
 from ..remotes.conffile import Draft, change_file
 from ..remotes.keeping import KEYRING
 from ..remotes.obscure import looks_obscured, obscure
-from ..remotes.registry import RemoteType, types
+from ..remotes.registry import RemoteType, configurable, kinds
 from . import logs
 from .arguments import PROCESS_OPTIONS, Parser, process_values
 from .config_ask import secret_from_user
@@ -101,7 +101,7 @@ def _delete(config: Config, args: Any) -> int:
 
 
 def _providers(config: Config, args: Any) -> int:
-    chosen = [_type(args.type)] if args.type else sorted(types().values(), key=lambda kind: kind.name)
+    chosen = [_type(args.type)] if args.type else kinds()
     if args.json:
         print(json.dumps([_facts(kind) for kind in chosen], indent=2, ensure_ascii=False))
         return 0
@@ -229,7 +229,7 @@ def _fresh_name(name: str) -> str:
 
 
 def _type(kind: str) -> RemoteType:
-    known = types()
+    known = configurable()
     if kind not in known:
         near = difflib.get_close_matches(kind, known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known types: {', '.join(sorted(known))}"
@@ -238,7 +238,7 @@ def _type(kind: str) -> RemoteType:
 
 
 def _is_secret(section: Mapping[str, str], key: str) -> bool:
-    facts = types().get(section.get("type", ""))
+    facts = configurable().get(section.get("type", ""))
     found = next((option for option in facts.options if option.name == key), None) if facts else None
     if found is not None:
         return found.secret or found.sensitive

@@ -15,7 +15,7 @@ from ..remotes.conf import Config
 from ..remotes.conffile import Draft, change_file
 from ..remotes.obscure import obscure
 from ..remotes.protocol import Kind
-from ..remotes.registry import RemoteOption, RemoteType, types
+from ..remotes.registry import RemoteOption, RemoteType, configurable, kinds
 from .config_ask import ask, choose, new_secret, secret_from_user, yes
 from .failures import EXIT_FAILED, describe, exit_code, leaves
 from .logs import printable, say
@@ -71,19 +71,19 @@ class Wizard:
             print("A name is made of letters, digits and _ . + @ - (two at least).")
 
     def _kind(self, before: str) -> RemoteType:
-        known = types()
+        known = configurable()
         if before in known:
             return known[before]
         print("Where are the files?")
-        kinds = sorted(known.values(), key=lambda kind: kind.name)
-        for number, kind in enumerate(kinds, 1):
+        choice = kinds()
+        for number, kind in enumerate(choice, 1):
             print(f" {number:2} / {kind.help}\n    \\ ({kind.name})")
         while True:
             answer = ask("Type")
             if answer in known:
                 return known[answer]
-            if answer.isdecimal() and 1 <= int(answer) <= len(kinds):
-                return kinds[int(answer) - 1]
+            if answer.isdecimal() and 1 <= int(answer) <= len(choice):
+                return choice[int(answer) - 1]
             near = difflib.get_close_matches(answer, known, 1)
             print(f"There is no type {answer!r}{f'; did you mean {near[0]!r}?' if near else '.'}")
 
@@ -181,7 +181,7 @@ def reconnect(config: Config, name: str) -> int:
     if problem is None:
         say(f"{name}: answers")
         return 0
-    secret = next((option for option in types()[kind].options if option.secret), None)
+    secret = next((option for option in configurable()[kind].options if option.secret), None)
     section = config.section(name)
     if not isinstance(problem, Denied) or secret is None or section is None:
         say(f"{name}: {describe(problem)}")

@@ -218,6 +218,14 @@ _SMB_OPTIONS = (
 _SMB_KERBEROS = "logins are made with NTLM, by user and password; Kerberos is not supported"
 _SMB_REFUSED = {"spn": _SMB_KERBEROS, "use_kerberos": _SMB_KERBEROS, "kerberos_ccache": _SMB_KERBEROS}
 
+ALIAS = RemoteType(
+    "alias",
+    "Another name for a remote, or for a place in one",
+    "",
+    (RemoteOption("remote", "The remote or folder it stands for", required=True, examples=("photos:2024",)),),
+)
+"""Followed by :mod:`.conf`; no storage, and so not one of the types."""
+
 TYPES: tuple[RemoteType, ...] = (
     RemoteType(
         "crypt",

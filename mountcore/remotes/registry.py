@@ -72,6 +72,18 @@ def types() -> dict[str, RemoteType]:
     return {name: kind for kind in facts.TYPES for name in (kind.name, *kind.also)}
 
 
+def configurable() -> dict[str, RemoteType]:
+    """What a remote in a configuration file may be, by name: a storage type, or another name for a remote."""
+    from . import facts
+
+    return {**types(), facts.ALIAS.name: facts.ALIAS}
+
+
+def kinds() -> list[RemoteType]:
+    """What is `configurable`, each once, in order."""
+    return [kind for name, kind in sorted(configurable().items()) if name == kind.name]
+
+
 def unknown(kind: str, known: Iterable[str]) -> Refused:
     """The error for a type that there is not: what became of it, or the nearest name."""
     from . import facts

@@ -41,6 +41,22 @@ def test_create_show_update_delete(portside: Portside) -> None:
     assert read_file(portside.config) == {}
 
 
+def test_an_alias_is_made_like_any_remote(portside: Portside, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/file").write_text("content")
+    assert "remote" in portside.run("config", "create", "short", "alias").stderr
+    made = portside.run("config", "create", "short", "alias", f"remote={tmp_path}/there")
+    assert made.returncode == 0, made.stderr
+    assert portside.run("config", "show", "short").stdout.splitlines()[1:] == [
+        "type = alias",
+        f"remote = {tmp_path}/there",
+    ]
+    assert portside.run("cat", "short:file").stdout == "content"
+    listed = [line.split()[0] for line in portside.run("config", "providers").stdout.splitlines()]
+    assert "alias" in listed
+    assert len(listed) == len(set(listed))
+
+
 def test_list_and_file(portside: Portside) -> None:
     portside.configure("[mine]\ntype = memory\n")
     rclone = portside.home / "config/rclone/rclone.conf"
