@@ -606,7 +606,7 @@ def test_lookups_and_forgets_balance(mount: Mount, store: Path, session: str) ->
         (mount.path / "link").unlink()
     subprocess.run([sys.executable, "-c", "open('/proc/sys/vm/drop_caches', 'w').write('2')"], check=True)
     pause = threading.Event()
-    (operations,) = [o for o in gc.get_objects() if isinstance(o, Operations) and o.vfs is mount.vfs]
+    (operations,) = [o for o in gc.get_objects() if type(o) is Operations and o.vfs is mount.vfs]
     for _ in range(500):
         if len(operations.inodes) == 0:
             break
