@@ -22,17 +22,11 @@ import trio
 from .contents import Contents
 from .errors import Busy, Exists, InvalidName, NameTooLong, NotFound, StorageError
 from .namespace import Namespace
-from .naming import beside, join, new_path
+from .naming import beside, join, new_path, within
 from .remotes.protocol import Kind
 from .tree import Node
 
 log = logging.getLogger(__name__)
-
-
-def _inside(node: Node | None, directory: Node) -> bool:
-    while node is not None and node is not directory:
-        node = node.parent
-    return node is not None
 
 
 @final
@@ -71,7 +65,7 @@ class Exchange:
             await held.enter_async_context(names.hold((parent, name), (other, other_name), (parent, third)))
             if (await self._find(parent, name), await self._find(other, other_name)) != (first, second):
                 raise Busy(join(parent.path(), name), "it was replaced just now")
-            if _inside(other, first) or _inside(parent, second):
+            if within(other, first) or within(parent, second):
                 raise InvalidName(first.path(), "a directory cannot be moved into itself")
             for folder in folders:
                 await held.enter_async_context(names.moving(folder))

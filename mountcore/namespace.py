@@ -31,7 +31,7 @@ from .errors import (
     StorageError,
     Unsupported,
 )
-from .naming import join, new_path
+from .naming import join, new_path, within
 from .remotes.protocol import ABSENT, Entry, Kind, RenameScope, Version
 from .settings import CacheMode
 from .tree import Node
@@ -181,11 +181,8 @@ class Namespace:
                 new_name = target.name
             if target is not None and not replace:
                 raise Exists(path)
-            ancestor: Node | None = new_parent
-            while ancestor is not None:
-                if ancestor is node:
-                    raise InvalidName(path, "a directory cannot be moved into itself")
-                ancestor = ancestor.parent
+            if within(new_parent, node):
+                raise InvalidName(path, "a directory cannot be moved into itself")
             if node.kind is Kind.DIRECTORY:
                 if target is not None and target.kind is not Kind.DIRECTORY:
                     raise NotDirectory(path)

@@ -56,7 +56,7 @@ def beside(path: str, why: str) -> str:
     return join(directory, f"{stem}{note}{dot}{extension}")
 
 
-def _within(node: Node | None, directory: Node) -> bool:
+def within(node: Node | None, directory: Node) -> bool:
     """Whether a node is the directory or below it."""
     while node is not None and node is not directory:
         node = node.parent
@@ -92,14 +92,14 @@ class NameLocks:
 
     def free(self, parent: Node, name: str) -> bool:
         """Whether `hold` would not wait; what is done without it then must not be a checkpoint."""
-        return (parent.inode, name) not in self._locks and not any(_within(parent, moving) for moving in self._moving)
+        return (parent.inode, name) not in self._locks and not any(within(parent, moving) for moving in self._moving)
 
     @asynccontextmanager
     async def moving(self, directory: Node) -> AsyncIterator[None]:
         """Nothing below the directory is changed by anybody else while the block runs."""
         self._moving.append(directory)
         try:
-            while any(_within(busy, directory) for busy in self._busy):
+            while any(within(busy, directory) for busy in self._busy):
                 await self._changed.wait()
             yield
         finally:
@@ -128,7 +128,7 @@ class NameLocks:
                 except trio.WouldBlock:  # else no trip through the scheduler: nearly every name is free
                     await self._locks[key].lock.acquire()
                 held += 1
-            while any(_within(parent, moving) for parent in parents for moving in self._moving):
+            while any(within(parent, moving) for parent in parents for moving in self._moving):
                 await self._changed.wait()
             self._busy += parents
             try:

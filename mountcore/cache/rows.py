@@ -64,9 +64,7 @@ class Row:
 
     def on_disk(self, more: OnDisk) -> None:
         """A sync that began with this has ended."""
-        spans = SpanSet() if more.spans is None else more.spans.copy()
-        if more.spans is None:
-            spans.add(Span(0, more.size))
+        spans = SpanSet([Span(0, more.size)]) if more.spans is None else more.spans.copy()
         for span in self.synced_spans if self.synced_spans is not None else [Span(0, self.synced)]:
             spans.add(span)
         self.synced = max(self.synced, more.size)
