@@ -169,7 +169,7 @@ class Doubts:
         """
         for move in self._store.index.moves():
             for path in (move.old, move.new):
-                self._store.retire_listings(path.rpartition("/")[0])
+                self._store.retired.retire(path.rpartition("/")[0])
             if not move.new:
                 await self._recover_removal(move, reachable=reachable)
             elif reachable:

@@ -57,7 +57,7 @@ class Poller:
     async def _compare(self, told: Changes) -> None:
         if told.everything:
             self._tree.forget(self._tree.root)
-            self._store.retire_listings("")
+            self._store.retired.retire("")
             await self.look_again(self._tree.root)
             return
         known = []
@@ -67,7 +67,7 @@ class Poller:
                 self._tree.expire(directory)
                 known.append(directory)
             else:
-                self._store.retire_listings(path)
+                self._store.retired.retire(path)
         await self._list(known)
 
     async def look_again(self, directory: Node) -> None:

@@ -187,7 +187,7 @@ class Tree:
         self._edited(parent, node.name)
         parent.mtime_ns = time.time_ns()
         if node.kind is Kind.DIRECTORY:
-            self._store.retire_listings(node.path())
+            self._store.retired.retire(node.path())
         node.parent = None
 
     def move(self, node: Node, parent: Node, name: str) -> None:
@@ -201,7 +201,7 @@ class Tree:
         node.parent, node.name = parent, name
         self._put(parent, name, node)
         if node.kind is Kind.DIRECTORY:
-            self._store.retire_listings(node.path())
+            self._store.retired.retire(node.path())
         parent.mtime_ns = time.time_ns()
 
     def _put(self, parent: Node, name: str, node: Node) -> None:
@@ -246,7 +246,7 @@ class Tree:
             if directory.children is None:
                 if directory.late is not None:
                     directory.late[name] = found
-                self._store.retire_listings("/".join(parts[: depth - 1]))
+                self._store.retired.retire("/".join(parts[: depth - 1]))
                 return
             node = directory.children.get(name)
             if node is None:
@@ -255,7 +255,7 @@ class Tree:
                 self._apply(node, found)
                 self._listener(directory, name, node, False)
                 if node.kind is Kind.DIRECTORY:
-                    self._store.retire_listings("/".join(parts[:depth]))
+                    self._store.retired.retire("/".join(parts[:depth]))
                 return
             directory = node
         self.touch(directory, entry)
@@ -393,7 +393,7 @@ class Tree:
             if not directory.linked or directory.children is None:
                 continue
             if directory.stale:  # not what the remote has, and no longer what was saved either
-                self._store.retire_listings(directory.path())
+                self._store.retired.retire(directory.path())
                 continue
             entries = [
                 _entry(node) for node in directory.children.values() if node.version or node.kind is not Kind.FILE

@@ -174,7 +174,7 @@ def _recover(store: Store, left: str) -> None:
     store.power_lost = before is not None and before != now
     index.set_fact("running", now)
     if store.unclean_stop or len(store.retired) > RETIRED_MOST:
-        store.retire_listings("")
+        store.retired.retire("")
     staged = {stage for stage, _, _, _ in index.overlays()}
     nameless, lost = index.nameless()
     store.delete([row.id for row in nameless if row.id not in staged])

@@ -606,10 +606,6 @@ class Store:
 
     # saved listings
 
-    def retire_listings(self, directory: str) -> None:
-        """Saved listings of a directory and all below it are of something else, or behind what was changed here."""
-        self.retired.retire(directory)
-
     def shown_as(self, what: str) -> None:
         """How names are shown in this run; listings saved by one that showed them differently are not believed.
 
@@ -617,7 +613,7 @@ class Store:
         """
         if (self.index.fact("shown") or "") != what:
             self.index.set_fact("shown", what or None)
-            self.retire_listings("")
+            self.retired.retire("")
 
     # the directory
 
