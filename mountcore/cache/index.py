@@ -224,15 +224,14 @@ class Index:
     def publish(self, row: Row, *, moved: str | None = None, owed: bool = False) -> None:
         """:meth:`save` and :meth:`link` to ``row.path``, and :meth:`end_move` of the name it had, in one step."""
         ended = [] if moved is None else [sql.end_move(moved)]
-        whole = (sql.update(row), *sql.link(row.id, row.path), *ended)
         try:  # the name is nearly always free
             self._write(sql.update(row, with_path=True), *ended)
         except sqlite3.IntegrityError:
-            self._write(*whole, owed=owed)
+            self._write(sql.update(row), *sql.link(row.id, row.path), *ended, owed=owed)
         except OSError as problem:
             if not owed:
                 raise
-            self._owe(whole, problem)
+            self._owe((sql.update(row), *sql.link(row.id, row.path), *ended), problem)
 
     def rename_tree(self, old: str, new: str) -> None:
         """Rename every item below the directory ``old``; one that has such a name already loses it. `end_move`, too."""
