@@ -1,9 +1,9 @@
 """Directory listings that outlive the process: what may be thrown away and fetched again. Used by the tree.
 
-Kept in a diskcache of bounded size. Values are JSON text and keys plain text, never pickles: whoever can
-write to a pickle cache can run code in the reader (CVE-2025-69872), so this :class:`_TextDisk` refuses to
-read or write anything that is not text, whatever the file says. The directory is private (0700) like the
-whole cache.
+Kept in a diskcache of bounded size. Values are encoded JSON text and keys plain text, never pickles: whoever can
+write to a pickle cache can run code in the reader (CVE-2025-69872), so this :class:`_TextDisk` refuses to read
+or write anything else, whatever the file says. Values are encoded here because diskcache would write text
+through a buffer of four bytes a character. The directory is private (0700) like the whole cache.
 
 A listing here serves two ends: a warm start needs no network while the listing is young enough, and a remote
 that cannot be reached still lists what it last held. All calls block for up to some milliseconds for large
@@ -40,7 +40,7 @@ MOST = 1024
 
 
 class _TextDisk(diskcache.Disk):  # type: ignore[misc]
-    """Stores text as text; everything else is refused."""
+    """Keys are text, values encoded text; everything else is refused."""
 
     def put(self, key: Any) -> tuple[Any, bool]:
         if type(key) is not str:
@@ -53,13 +53,13 @@ class _TextDisk(diskcache.Disk):  # type: ignore[misc]
         return key
 
     def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
-        if type(value) is not str or read:
-            raise TypeError("values are text")
+        if type(value) is not bytes or read:
+            raise TypeError("values are encoded text")
         return super().store(value, False, key=key)
 
     def fetch(self, mode: int, filename: Any, value: Any, read: bool) -> Any:
-        if mode not in (diskcache.core.MODE_RAW, diskcache.core.MODE_TEXT):
-            raise ValueError("values are text")
+        if mode not in (diskcache.core.MODE_RAW, diskcache.core.MODE_BINARY):
+            raise ValueError("values are encoded text")
         return super().fetch(mode, filename, value, read)
 
 
@@ -79,7 +79,7 @@ class Listings:
         self._todo: dict[str, _Saved | None] = {}
         """What is to be written by key, None for what is to be forgotten."""
         self._asked: dict[str, threading.Event] = {}
-        self._found: dict[str, str | None] = {}
+        self._found: dict[str, bytes | None] = {}
         self._closing = False
         self._turn = threading.Condition()
         opened = threading.Event()
@@ -195,7 +195,7 @@ class Listings:
                     if saved is None:
                         self._cache.delete(key)
                     else:
-                        self._cache.set(key, _text(saved))
+                        self._cache.set(key, _encoded(saved))
             self._cache.cull()  # and not with every `set`: within a transaction what is deleted does not count yet
         except (sqlite3.Error, OSError, diskcache.Timeout) as problem:
             log.info("a listing could not be remembered: %s", problem)
@@ -209,7 +209,7 @@ class Listings:
                     self._known.add(key)
 
 
-def _text(saved: _Saved) -> str:
+def _encoded(saved: _Saved) -> bytes:
     """In pieces: encoding 100,000 entries in one go would hold the interpreter's lock for a quarter of a second."""
     made, entries = saved
     pieces = []
@@ -221,11 +221,11 @@ def _text(saved: _Saved) -> str:
             ]
             for e in entries[start : start + PIECE]
         ]  # fmt: skip
-        pieces.append(json.dumps(rows, ensure_ascii=True, separators=(",", ":"))[1:-1])
-    return f"[{made!r},[{','.join(pieces)}]]"
+        pieces.append(json.dumps(rows, ensure_ascii=True, separators=(",", ":"))[1:-1].encode())
+    return b"[%r,[%b]]" % (made, b",".join(pieces))
 
 
-def _read(text: str) -> tuple[float, dict[str, Entry]]:
+def _read(text: bytes) -> tuple[float, dict[str, Entry]]:
     saved, rows = json.loads(text)
     return float(saved), {row[0]: _entry(*row) for row in rows}
 
