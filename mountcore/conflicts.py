@@ -43,6 +43,7 @@ class Conflicts:
         if not item.complete:  # pieces of an edit in place: without the rest, which is at the remote, they are no file
             self._store.abandon(item, f"{item.path} was changed in place, and not finished when the last run ended")
             return
+        self._store.claim_file(item)
         path = self._beside(item.path, "interrupted")
         log.warning("%s was not finished when the last run ended; what there is of it is kept as %s", item.path, path)
         item.row.promise = 1  # of that name it is all there is

@@ -21,6 +21,7 @@ from pathlib import Path
 import trio
 
 from ..errors import Refused, StorageError
+from . import logtail
 from .index import Index, is_damage
 from .rows import ItemId
 from .store import Store
@@ -75,7 +76,7 @@ class _Damage(Exception):
 
 
 def _open(directory: Path, identity: str, lock: int, left: str) -> Store:
-    index = _open_index(directory, identity)
+    index = _open_index(directory, identity, left)
     try:
         store = Store(directory, index, lock)
         _recover(store, left)
@@ -133,12 +134,15 @@ def _words_in(lock: int) -> tuple[str, str]:
     return owner or "unknown", boot
 
 
-def _open_index(directory: Path, identity: str) -> Index:
+def _open_index(directory: Path, identity: str, left: str) -> Index:
     path = directory / "index.sqlite"
     if (directory / "damaged").exists():
         raise _Damage("the last run found that it is")
+    known_frames = logtail.frames(path) if left == boot_id() else 0
     index = Index(path)
     try:
+        if logtail.frames(path) < known_frames:
+            raise _Damage("the end of its log is missing")
         known = index.fact("identity")
         if known not in (None, identity):
             raise _Damage(f"it belongs to {known}")
@@ -173,6 +177,8 @@ def _recover(store: Store, left: str) -> None:
     store.unclean_stop = before is not None
     store.power_lost = before is not None and before != now
     index.set_fact("running", now)
+    store.strays = store.unclean_stop or index.fact("strays") is not None
+    index.set_fact("strays", "maybe" if store.strays else None)
     if store.unclean_stop or len(store.retired) > RETIRED_MOST:
         store.retired.retire("")
     staged = {stage for stage, _, _, _ in index.overlays()}
@@ -236,10 +242,11 @@ async def tidy_up(store: Store) -> None:
             await trio.to_thread.run_sync(store.graves.unlink_files, batch)
             store.index.trash_emptied(batch)
             del store.graves.left[-BATCH:]
-        for folder in (store.directory / "data").iterdir() if store.unclean_stop else ():
+        for folder in (store.directory / "data").iterdir() if store.strays else ():
             for path in await trio.to_thread.run_sync(list, folder.iterdir()):
                 with contextlib.suppress(FileNotFoundError):
                     _look_at(store, path, began)
+        store.index.set_fact("strays", None)
     except OSError as problem:
         log.warning("the cache could not be put in order, the next start goes on: %s", problem)
 

@@ -73,6 +73,8 @@ class Store:
         self.on_dropped: Callable[[Item], None] = lambda item: None
         """Told of every item that leaves memory: nobody may use it any more."""
         self.unclean_stop = False
+        self.strays = False
+        """There may be data files that the index does not know."""
         self.power_lost = False
         self.retired = Retired(index)
         self.pins = Pins(index)
@@ -194,6 +196,14 @@ class Store:
         if held < item.spans.stop:
             item.cut(held)
             self.save(item)
+
+    def claim_file(self, item: Item) -> None:
+        """Whatever its file has beyond what the index was told is part of a dirty, complete item, too."""
+        with contextlib.suppress(FileNotFoundError):
+            held = os.stat(self._file(item.id)).st_size
+            if held > item.size:
+                item.spans.add(Span(0, held))
+                item.row.size = held
 
     # use
 

@@ -205,13 +205,18 @@ def damaged_index(how: str) -> Callable[[Ground, Row], None]:
             _read(ground, row, contents)
             promised: dict[str, bytes] = {}
             _write(ground, promised, {}, [f"made{n}" for n in range(3)])
+            before = contents["there0"]
+            _write(ground, contents, {}, ["there0"])
             ground.kill()
             for path in (ground.home / "cache").glob("portside/*/index.sqlite*"):
                 if not path.name.endswith("-shm"):
                     _damage(path, how, ground.chance)
             row.injected += 1
             ground.start()
-            _read(ground, row, contents)
+            _read(ground, row, {name: data for name, data in contents.items() if name != "there0"})
+            with contextlib.suppress(OSError):
+                if (ground.mountpoint / "there0").read_bytes() not in (before, contents["there0"]):
+                    row.tear("there0 shows what nobody wrote")
             if code := ground.drain():
                 row.fail(f"draining ended with {code}: {ground.said()[-300:]}")
             stored = ground.stored()
@@ -222,8 +227,11 @@ def damaged_index(how: str) -> Callable[[Ground, Row], None]:
                 if stored.get(name) != data and data not in kept:
                     row.lose(f"{name} is neither in the storage nor in lost+found")
             for name, data in stored.items():
-                if data not in (contents.get(name), promised.get(name)) and "(interrupted" not in name:
+                if data in (contents.get(name), promised.get(name)) or "(interrupted" in name:
+                    continue
+                if name != "there0" or data != before:
                     row.tear(f"{name}: {len(data)} bytes that nobody wrote")
+            contents["there0"] = stored["there0"]
             for name in promised:
                 (ground.storage.folder / name).unlink(missing_ok=True)
             if not row.good:
