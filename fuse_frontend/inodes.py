@@ -19,7 +19,9 @@ class Inodes:
 
     def __init__(self, root: Node) -> None:
         self._root = root
-        self._known: dict[int, tuple[Node, int]] = {}
+        self._known: dict[int, Node] = {}
+        self._times: dict[int, int] = {}
+        """How often the kernel was told, where that is more than once: of most it is told in one listing."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -28,7 +30,7 @@ class Inodes:
         """The node; Stale for a number that the kernel cannot have from us."""
         found = self._known.get(inode)
         if found is not None:
-            return found[0]
+            return found
         if inode == self._root.inode:
             return self._root
         raise Stale("", f"inode {inode} is not known")
@@ -38,17 +40,20 @@ class Inodes:
 
     def remember(self, node: Node) -> None:
         """The kernel is told of the node once more."""
-        if node is not self._root:
-            found = self._known.get(node.inode)
-            self._known[node.inode] = (node, found[1] + 1 if found else 1)
+        number = node.inode
+        if number in self._known:
+            self._times[number] = self._times.get(number, 1) + 1
+        elif node is not self._root:
+            self._known[number] = node
 
     def forget(self, inode: int, times: int) -> bool:
         """The kernel gives back ``times`` of what it was told; answers whether it knows the number no more."""
-        found = self._known.get(inode)
-        if found is None:
+        if inode not in self._known:
             return False
-        if found[1] > times:
-            self._known[inode] = (found[0], found[1] - times)
+        left = self._times.pop(inode, 1) - times
+        if left > 1:
+            self._times[inode] = left
+        if left > 0:
             return False
         del self._known[inode]
         return True

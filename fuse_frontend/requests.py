@@ -97,6 +97,11 @@ class Requests:
             self.quick = {code: said_at_once(k.Op(code).name, handler) for code, handler in self.quick.items()}
             self.handlers = {code: said(k.Op(code).name, handler) for code, handler in self.handlers.items()}
 
+    @property
+    def others_work(self) -> bool:
+        """Whether a thread of ours wants the interpreter: who looks for requests meanwhile holds it up."""
+        return self._ops.vfs.listing_ahead
+
     def device(self, descriptor: int) -> None:
         """The mount's /dev/fuse."""
         self._device = descriptor
@@ -146,22 +151,22 @@ class Requests:
         return entry
 
     def _told_in_listing(self, node: Node, place: int, length: int) -> bytes:
-        """`_told` and the entry of the listing, packed in one go: this is done for every name."""
+        """`_told` and the entry of the listing, packed in one go: this is done for every name. A name that is listed
+        is spelt as it is, and so lasts."""
         ops = self._ops
         inode, _, mode, size, mtime, atime, ctime, uid, gid, nlink = ops.attributes(node)
-        lasting, steady = ops.lasting(node.name, node), node.item is None or self._steady(node)
-        seconds = mtime // 1_000_000_000
-        nanos = mtime - seconds * 1_000_000_000
         ops.told(node)
-        read, read_nanos = seconds, nanos
+        steady = node.item is None or self._steady(node)
+        seconds, nanos = read, read_nanos = changed, changed_nanos = divmod(mtime, 1_000_000_000)
         if atime != mtime:
-            read = atime // 1_000_000_000
-            read_nanos = atime - read * 1_000_000_000
+            read, read_nanos = divmod(atime, 1_000_000_000)
+        if ctime != mtime:
+            changed, changed_nanos = divmod(ctime, 1_000_000_000)
         lifetime, rest = self._seconds, self._nanos
         return _PACK_PLUS(
-            inode, 0, lifetime * lasting, lifetime * steady, rest * lasting, rest * steady, inode, size,
-            (size + 511) >> 9, read, seconds, ctime // 1_000_000_000, read_nanos, nanos, ctime % 1_000_000_000, mode,
-            nlink, uid, gid, 0, _PAGE, 0, inode, place, length, mode >> 12,
+            inode, 0, lifetime, lifetime * steady, rest, rest * steady, inode, size, (size + 511) >> 9, read, seconds,
+            changed, read_nanos, nanos, changed_nanos, mode, nlink, uid, gid, 0, _PAGE, 0, inode, place, length,
+            mode >> 12,
         )  # fmt: skip
 
     def _attr_out(self, node: Node) -> Reply:

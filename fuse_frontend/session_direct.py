@@ -140,7 +140,7 @@ class DirectSession:
             try:
                 length = os.readv(self._fd, (self._buffer,))
             except BlockingIOError:
-                if turns and SPIN:
+                if turns and SPIN and not self._requests.others_work:
                     now = time.perf_counter_ns()
                     until = until or now + SPIN
                     if now < until:

@@ -105,20 +105,20 @@ class _Bridge(pyfuse3.Operations):
             for name in _REQUESTS:
                 setattr(self, name, said(name, getattr(self, name)))
 
+    def _blank(self) -> Any:
+        entry = pyfuse3.EntryAttributes()
+        entry.st_blksize = 4096
+        entry.entry_timeout = entry.attr_timeout = self._timeout
+        return entry
+
     def _entry(self, node: Node) -> Any:
-        return self._fill(pyfuse3.EntryAttributes(), node)
+        return self._fill(self._blank(), node)
 
     def _fill(self, entry: Any, node: Node) -> Any:
-        facts = self._ops.attributes(node)
-        entry.st_ino = facts.inode
-        entry.st_mode = facts.mode
-        entry.st_nlink = facts.nlink
-        entry.st_uid, entry.st_gid = facts.uid, facts.gid
-        entry.st_size = facts.size
-        entry.st_blksize = 4096
-        entry.st_blocks = (facts.size + 511) // 512
-        entry.st_atime_ns, entry.st_mtime_ns, entry.st_ctime_ns = facts.atime_ns, facts.mtime_ns, facts.ctime_ns
-        entry.entry_timeout = entry.attr_timeout = self._timeout
+        inode, _, mode, size, mtime, atime, ctime, uid, gid, nlink = self._ops.attributes(node)
+        entry.st_ino, entry.st_mode, entry.st_nlink, entry.st_uid, entry.st_gid = inode, mode, nlink, uid, gid
+        entry.st_size, entry.st_blocks = size, (size + 511) >> 9
+        entry.st_atime_ns, entry.st_mtime_ns, entry.st_ctime_ns = atime, mtime, ctime
         return entry
 
     def _told(self, node: Node, name: str) -> Any:
@@ -240,16 +240,13 @@ class _Bridge(pyfuse3.Operations):
     async def readdir(self, fh: int, start: int, token: Any) -> None:
         directory, entries = await self._ops.entries(fh, start)
         told, fill, reply = self._ops.told, self._fill, pyfuse3.readdir_reply
-        entry = pyfuse3.EntryAttributes()  # one for all: `readdir_reply` takes a copy
+        entry = self._blank()  # one for all: `readdir_reply` takes a copy
         for place in range(start, len(DOTS)):  # these are not counted by the kernel
             if not reply(token, DOTS[place], fill(entry, directory), place + 1):
                 return
-        for place in range(max(start, len(DOTS)), len(entries) + len(DOTS)):
-            node = entries[place - len(DOTS)]
-            if node.parent is not directory:
-                continue
+        for place, node in entries.since(max(start - len(DOTS), 0)):
             name = node.name.encode("utf-8", "surrogateescape")
-            if not reply(token, name, fill(entry, node), place + 1):
+            if not reply(token, name, fill(entry, node), place + len(DOTS) + 1):
                 break
             told(node)
 

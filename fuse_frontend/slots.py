@@ -11,17 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import final
 
-from mountcore.remotes.protocol import Kind
 from mountcore.vfs import Node
 
 EMPTY = 1000
 """Places without a name that are never worth a new order."""
-_GONE = Node(0, None, "", Kind.FILE)
 
 
 @final
 class Slots:
-    """The places of one directory. Indexing answers what has the name now; a node without a parent if nothing has."""
+    """The places of one directory."""
 
     __slots__ = ("_directory", "_names", "_places", "handles")
 
@@ -31,12 +29,6 @@ class Slots:
         self._places: set[str] = set()
         self.handles = 0
         """Open ones of the directory."""
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __getitem__(self, place: int) -> Node:
-        return (self._directory.children or {}).get(self._names[place], _GONE)
 
     def since(self, place: int) -> Iterator[tuple[int, Node]]:
         """The places that have a name now, from ``place`` on. The directory does not change meanwhile."""

@@ -68,7 +68,9 @@ class Metadata:
             nlink = 0
         uid, gid = self._owner if self._explicit or node.owner is None else node.owner
         atime = node.atime_ns if node.atime_ns is not None else mtime
-        return Attributes(node.inode, kind, bits | perms, size, mtime, atime, mtime, uid, gid, nlink)
+        return tuple.__new__(
+            Attributes, (node.inode, kind, bits | perms, size, mtime, atime, mtime, uid, gid, nlink)
+        )  # without the detour of its constructor
 
     def try_set_mtime(self, node: Node, mtime_ns: int) -> bool:
         """Like `set_mtime`, for a file that waits for its upload; answers whether it is done. Not a checkpoint."""

@@ -225,6 +225,11 @@ class Vfs:
         self._ahead.listed(directory)
         return list(directory.children.values())
 
+    @property
+    def listing_ahead(self) -> bool:
+        """Whether directories are being listed that somebody is about to ask for."""
+        return self._ahead.busy
+
     async def readlink(self, node: Node) -> str:
         """Where a symlink points. Not a checkpoint."""
         if node.kind is not Kind.SYMLINK:

@@ -49,7 +49,6 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import final
 
 import trio
@@ -540,4 +539,4 @@ def _value(task: _Task) -> Upload:
 def _same_time(found: Version, ours: Version) -> bool:
     if found.mtime_ns is None or ours.mtime_ns is None:
         return False
-    return replace(found, tag="").matches(replace(ours, tag=""))
+    return found._replace(tag="").matches(ours._replace(tag=""))

@@ -96,7 +96,7 @@ class Links(Around):
                 self._links.pop(path, None)
                 return entry
             known = self._links[path] = entry.version, target
-        return replace(entry, name=basename(path), kind=Kind.SYMLINK, target=known[1], mode=None)
+        return entry._replace(name=basename(path), kind=Kind.SYMLINK, target=known[1], mode=None)
 
     async def _read(self, path: str, entry: Entry) -> str | None:
         content = b""
@@ -139,7 +139,7 @@ class Links(Around):
         except Stale:
             raise Exists(path) from None
         self._links[path] = stored.version, target
-        return replace(stored, name=basename(path), kind=Kind.SYMLINK, target=target, mode=None)
+        return stored._replace(name=basename(path), kind=Kind.SYMLINK, target=target, mode=None)
 
     async def remove(self, path: str) -> None:
         if path not in self._links:

@@ -20,24 +20,26 @@ from .protocol import Entry, Kind
 BATCH = 1000
 """Entries per thread hop of a listing."""
 _IDENTS = (1 << 63) - 1
+_FILE = Kind.FILE
 
 
 def entry_of(name: str, status: os.stat_result, real: str, folder: int | None = None) -> Entry | None:
     """What `os.lstat` said of ``real`` (relative to an open ``folder``); None for what is not shown."""
-    target = ""
-    match st.S_IFMT(status.st_mode):
-        case st.S_IFREG:
-            kind, size = Kind.FILE, status.st_size
-        case st.S_IFDIR:
-            kind, size = Kind.DIRECTORY, 0
-        case st.S_IFLNK:
-            kind, size, target = Kind.SYMLINK, status.st_size, os.readlink(real, dir_fd=folder)
-        case _:
-            return None
-    return Entry(
-        name, kind, size, status.st_mtime_ns, 1, "", st.S_IMODE(status.st_mode), target,
-        (status.st_uid, status.st_gid), hash((status.st_dev, status.st_ino)) & _IDENTS, status.st_atime_ns,
-    )  # fmt: skip
+    bits = status.st_mode
+    size, target = status.st_size, ""
+    if st.S_ISREG(bits):
+        kind = _FILE
+    elif st.S_ISDIR(bits):
+        kind, size = Kind.DIRECTORY, 0
+    elif st.S_ISLNK(bits):
+        kind, target = Kind.SYMLINK, os.readlink(real, dir_fd=folder)
+    else:
+        return None
+    # without the detour of its constructor: it is done for every name
+    return tuple.__new__(Entry, (
+        name, kind, size, status.st_mtime_ns, 1, "", st.S_IMODE(bits), target, (status.st_uid, status.st_gid),
+        hash((status.st_dev, status.st_ino)) & _IDENTS, status.st_atime_ns,
+    ))  # fmt: skip
 
 
 @final
@@ -64,8 +66,10 @@ class Scan:
         for item in islice(self._names, BATCH):
             entry, name = None, item.name
             if not is_ours(name):
-                with suppress(FileNotFoundError):  # deleted since the directory was read
+                try:  # noqa: SIM105 - costs nothing for each name, and `suppress` 0.5 µs
                     entry = entry_of(name, item.stat(follow_symlinks=False), name, self._folder)
+                except FileNotFoundError:
+                    pass  # deleted since the directory was read
             found.append(entry)
         return found
 

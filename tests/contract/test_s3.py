@@ -155,7 +155,7 @@ async def test_parts(s3: Place) -> None:
     with pytest.raises(Stale):
         await remote.put("big", source, expect=ABSENT, mtime_ns=SOME_TIME)
     with pytest.raises(Stale):
-        await remote.put("big", source, expect=replace(stored.version, tag="0" * 32), mtime_ns=SOME_TIME)
+        await remote.put("big", source, expect=stored.version._replace(tag="0" * 32), mtime_ns=SOME_TIME)
     await remote.put("big", source, expect=stored.version, mtime_ns=SOME_TIME)
     found = await remote.stat("big")
     assert (found.size, found.mtime_ns) == (source.size, SOME_TIME)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from mountcore.errors import Unreachable
 from mountcore.vfs import Vfs
@@ -64,3 +66,24 @@ async def test_what_fails_ahead_is_asked_again_when_it_is_wanted(tmp_path: Path)
         await until(lambda: NAMES[5] in asked(remote))
         assert await show(vfs, NAMES[4]) == {"file"}
         assert remote.asked("list", NAMES[4]) == 2
+
+
+async def test_quick_storage_is_asked_one_at_a_time_and_slow_storage_several(tmp_path: Path) -> None:
+    remote = await tree()
+    async with opened(remote, settings(tmp_path)) as vfs:
+        for name in NAMES[:3]:  # that is answered quickly
+            await show(vfs, name)
+        most = 2 * max(1, min(8, remote.caps.parallelism // 2))
+        await until(lambda: asked(remote) == set(NAMES[: 3 + most]))
+        stuck = remote.gate("list", NAMES[3 + most])
+        for name in NAMES[3:6]:
+            await show(vfs, name)
+        await stuck.entered.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert asked(remote) == set(NAMES[: 4 + most]), "one is under way, and the others wait for their turn"
+        await trio.sleep(0.02)
+        others = [remote.gate("list", name) for name in NAMES[4 + most : 6 + most]]
+        stuck.release()
+        await until(lambda: asked(remote) == set(NAMES[: 6 + most]), "that was slow: the others are asked for at once")
+        for gate in others:
+            gate.release()

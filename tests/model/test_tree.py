@@ -8,7 +8,6 @@ import resource
 import sqlite3
 import threading
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import diskcache
@@ -65,7 +64,7 @@ async def test_what_no_file_can_be_is_passed_over_and_the_others_are_listed(
     remote = memory()
     for name in ("a", "lie", "z"):
         await edit(remote, name, b"x")
-    remote.rule("list", "", entry=lambda entry: replace(entry, **lie) if entry.name == "lie" else entry)
+    remote.rule("list", "", entry=lambda entry: entry._replace(**lie) if entry.name == "lie" else entry)
     async with opened(remote, settings(tmp_path)) as vfs:
         assert await live.names(vfs) == {"a", "z"}
         assert "passed over" in caplog.text

@@ -123,9 +123,9 @@ class Crypt(Around):
         """An entry as the user knows it; None if it is not ours."""
         try:
             if entry.kind is Kind.DIRECTORY:
-                return replace(entry, name=self._names.directory_name(entry.name))
+                return entry._replace(name=self._names.directory_name(entry.name))
             if entry.kind is Kind.FILE:
-                return self._sized(replace(entry, name=self._names.file_name(entry.name)))
+                return self._sized(entry._replace(name=self._names.file_name(entry.name)))
         except NotOurs:
             pass
         return None
@@ -135,16 +135,16 @@ class Crypt(Around):
         if size is None:
             log.info("%r has a size that no encrypted file has, and is passed over", entry.name)
             return None
-        return replace(entry, size=size)
+        return entry._replace(size=size)
 
     def _stored(self, entry: Entry, path: str) -> Entry:
-        shown = self._sized(replace(entry, name=basename(path)))
+        shown = self._sized(entry._replace(name=basename(path)))
         if shown is None:
             raise InvalidName(path, "at the storage it is not an encrypted file")
         return shown
 
     def _inner_version(self, version: Version) -> Version:
-        return version if self._plain_data else replace(version, size=sealed_size(version.size))
+        return version if self._plain_data else version._replace(size=sealed_size(version.size))
 
     def _inner_expect(self, expect: Expect) -> Expect:
         return self._inner_version(expect) if isinstance(expect, Version) else expect
@@ -181,11 +181,11 @@ class Crypt(Around):
                 entry = await self.inner.stat(self._directory(""))
                 if entry.kind is not Kind.DIRECTORY:
                     raise NotDirectory(path)
-                return replace(entry, name="")
+                return entry._replace(name="")
             if self._names.alike:
                 entry = await self.inner.stat(self._file(path))
                 return (
-                    replace(entry, name=basename(path)) if entry.kind is Kind.DIRECTORY else self._stored(entry, path)
+                    entry._replace(name=basename(path)) if entry.kind is Kind.DIRECTORY else self._stored(entry, path)
                 )
             return await self._either(path)
 
@@ -200,7 +200,7 @@ class Crypt(Around):
         entry = await self.inner.stat(self._directory(path))
         if entry.kind is not Kind.DIRECTORY:
             raise NotFound(path, "at the storage it is not an encrypted file")
-        return replace(entry, name=basename(path))
+        return entry._replace(name=basename(path))
 
     async def _must_not_be_directory(self, path: str) -> None:
         if not self._names.alike:
@@ -372,7 +372,7 @@ class Crypt(Around):
 
     def _again(self, entry: Entry, path: str) -> Entry:
         if entry.kind is Kind.DIRECTORY:
-            return replace(entry, name=basename(path))
+            return entry._replace(name=basename(path))
         return self._stored(entry, path)
 
     async def hard_link(self, source: str, target: str) -> Entry:

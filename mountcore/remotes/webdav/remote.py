@@ -10,7 +10,6 @@ import posixpath
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from typing import final
 from urllib.parse import unquote, urlsplit
 
@@ -541,7 +540,7 @@ class WebDav(Remote):
 
     def _untagged(self, entry: Entry) -> Entry:
         """Without the etag, unless these are known to stay with the content."""
-        return entry if self._etags or not entry.tag else replace(entry, tag="")
+        return entry if self._etags or not entry.tag else entry._replace(tag="")
 
     def _changeable(self, path: str) -> None:
         if not check_path(path):
