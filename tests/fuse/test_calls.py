@@ -212,6 +212,10 @@ def test_two_names_of_one_file_are_two_files(mount: Mount, store: Path) -> None:
     os.link(store / "one", store / "two")
     mount.run(mount.vfs.refresh)
     assert len({entry.inode() for entry in os.scandir(mount.path)}) == 2
+    (mount.path / "two").write_text("changed")
+    assert mount.run(mount.vfs.drain) == ()
+    assert ((store / "one").read_text(), (store / "two").read_text()) == ("x", "changed")
+    assert (mount.path / "one").read_text() == "x"
 
 
 def test_an_inode_number_stays_while_names_change(mount: Mount) -> None:
