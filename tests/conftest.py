@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from hypothesis import HealthCheck, settings
@@ -11,3 +12,6 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", settings.get_profile("ci"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# else pyftpdlib makes a handler of its own for the output of the test that is first, which is closed when others log
+logging.getLogger("pyftpdlib").addHandler(logging.NullHandler())
