@@ -367,6 +367,7 @@ class Tree:
             if await self._warm(directory, path, max(time.time() - lifetime, self._store.retired.since(path))):
                 return
         entries: dict[str, Entry] = {}
+        asked = trio.current_time()
         try:
             async with aclosing(self._remote.list(path)) as listing:  # type: ignore[type-var]
                 async for entry in listing:
@@ -393,7 +394,8 @@ class Tree:
             self._merge(directory, entries)
             if not directory.edits:  # else it is behind what was changed here while it was on its way
                 self._unsaved.pop(directory.inode, None)
-            self._listings.save(path, list(entries.values()), 0.0)
+            # as old as the question: what was retired since then is retired
+            self._listings.save(path, list(entries.values()), trio.current_time() - asked)
 
     def persist(self) -> None:
         """Save the listings of directories that were changed here. Blocking; at the end of a clean run.

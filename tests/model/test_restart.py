@@ -75,6 +75,8 @@ async def test_a_file_whose_upload_ends_while_its_directory_is_listed_is_shown(t
         listing.release()
         assert await live.names(vfs) == {"file"}
         assert await live.read_file(vfs, "file") == b"content"
+    async with opened(remote, settings(tmp_path)) as vfs:  # the listing that was on its way is not believed
+        assert await live.names(vfs) == {"file"}
 
 
 @pytest.mark.trio
