@@ -10,17 +10,30 @@ from collections.abc import Callable
 from .ground import Ground, is_mounted
 from .judge import settle
 from .table import Row
-from .writers import FtpWriter, MountWriter, Writer
+from .writers import FEW, FtpWriter, MountWriter, Writer
 
 ENDS_WITHIN = 90.0
 
 
-def under_load(ground: Ground, row: Row, rounds: int, fault: Callable[[Ground, Row], None]) -> None:
-    """Again and again: start, work, the fault at a random moment, and look at what is left."""
-    ground.storage.start()
+def mixed_load(ground: Ground) -> list[Writer]:
+    """Programs on the mount and FTP clients."""
     seeds = [ground.chance.randrange(1 << 30) for _ in range(5)]
     writers: list[Writer] = [MountWriter(ground, f"mount{n}", seeds[n]) for n in range(3)]
-    writers += [FtpWriter(ground, f"ftp{n}", seeds[3 + n]) for n in range(2)]
+    return [*writers, *(FtpWriter(ground, f"ftp{n}", seeds[3 + n]) for n in range(2))]
+
+
+def few_names(ground: Ground) -> list[Writer]:
+    """FTP clients that change the same few small files again and again: many changes a second."""
+    return [FtpWriter(ground, f"ftp{n}", ground.chance.randrange(1 << 30), FEW) for n in range(5)]
+
+
+def under_load(
+    ground: Ground, row: Row, rounds: int, fault: Callable[[Ground, Row], None],
+    load: Callable[[Ground], list[Writer]] = mixed_load,
+) -> None:  # fmt: skip
+    """Again and again: start, work, the fault at a random moment, and look at what is left."""
+    ground.storage.start()
+    writers = load(ground)
     for writer in writers:
         writer.seed_files()
     for _ in range(rounds):
@@ -108,4 +121,7 @@ def scenarios(long: bool) -> dict[str, Callable[[Ground, Row], None]]:
     def scenario(rounds: int, fault: Callable[[Ground, Row], None]) -> Callable[[Ground, Row], None]:
         return lambda ground, row: under_load(ground, row, rounds, fault)
 
-    return {f"{name} under a mixed load": scenario(many if long else few, fault) for name, few, many, fault in faults}
+    found = {f"{name} under a mixed load": scenario(many if long else few, fault) for name, few, many, fault in faults}
+    rounds = 200 if long else 5
+    found["kill -9, the same few names"] = lambda ground, row: under_load(ground, row, rounds, kill, few_names)
+    return found

@@ -32,7 +32,7 @@ def soak(ground: Ground, row: Row) -> None:
     samples: list[tuple[int, int, int]] = []
     began = time.monotonic()
     while time.monotonic() - began < seconds:
-        time.sleep(seconds / 40)
+        time.sleep(min(2.0, seconds / 40))
         resident = int((process / "statm").read_text().split()[1]) * resource.getpagesize()
         samples.append((resident, len(os.listdir(process / "fd")), len(os.listdir(process / "task"))))
         held = sum(

@@ -13,22 +13,36 @@ import os
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from .ground import Ground
 from .ledger import Content, Ledger
 
-LARGEST = 200_000
-NAMES = "abcdef"
+
+@dataclass(frozen=True)
+class Files:
+    """What a writer has: names (of a letter each), the size (bytes) that small ones stay below, and that of the large
+    one, which is edited in place while it is cached in part."""
+
+    names: str
+    largest: int
+    large: int
+
+
+MANY = Files("abcdef", 200_000, 3_000_000)
+FEW = Files("abc", 6000, 30_000)
+"""The same names again at once: what is under way for one is hit by the next change of it."""
 
 
 class Writer:
     """One program. Subclasses say what it does."""
 
-    def __init__(self, ground: Ground, folder: str, seed: int) -> None:
+    def __init__(self, ground: Ground, folder: str, seed: int, files: Files = MANY) -> None:
         self.ground = ground
         self.folder = folder
+        self.kind = files
         self.chance = random.Random(seed)
         self.ledger = Ledger()
         self.problem: BaseException | None = None
@@ -39,11 +53,11 @@ class Writer:
         """Files that are in the storage before anything starts."""
         place = self.ground.storage.folder / self.folder
         place.mkdir(parents=True, exist_ok=True)
-        for name in NAMES:
-            content = self.chance.randbytes(self.chance.randrange(LARGEST))
+        for name in self.kind.names:
+            content = self.chance.randbytes(self.chance.randrange(self.kind.largest))
             (place / name).write_bytes(content)
             self.ledger.files[f"{self.folder}/{name}"] = content
-        content = self.chance.randbytes(3_000_000)  # edited in place while it is cached in part
+        content = self.chance.randbytes(self.kind.large)
         (place / "large").write_bytes(content)
         self.ledger.files[f"{self.folder}/large"] = content
 
@@ -74,7 +88,7 @@ class Writer:
 
     def existing(self) -> str | None:
         """One of our small files that is there."""
-        there = [name for name in NAMES if self.ledger.files.get(self.path(name)) is not None]
+        there = [name for name in self.kind.names if self.ledger.files.get(self.path(name)) is not None]
         return self.chance.choice(there) if there else None
 
     def content(self, path: str) -> bytes:
@@ -84,7 +98,7 @@ class Writer:
 
     def fresh(self) -> bytes:
         """New content of some length."""
-        return self.chance.randbytes(self.chance.choice([0, 10, 5000, self.chance.randrange(LARGEST)]))
+        return self.chance.randbytes(self.chance.choice([0, 10, 5000, self.chance.randrange(self.kind.largest)]))
 
     @contextlib.contextmanager
     def change(self, after: dict[str, Content], mixed: tuple[bytes, bytes] | None = None):  # type: ignore[no-untyped-def]
@@ -108,13 +122,13 @@ class MountWriter(Writer):
         return self.ground.mountpoint / path
 
     def save(self) -> None:
-        path, data = self.path(self.chance.choice(NAMES)), self.fresh()
+        path, data = self.path(self.chance.choice(self.kind.names)), self.fresh()
         with self.change({path: data}, (b"", data)), self.real(path).open("wb", buffering=0) as file:
             write_all(file.fileno(), data, 0)
 
     def sync(self) -> None:
         """What fsync returned on is promised before close; what is written after it is not."""
-        path, data = self.path(self.chance.choice(NAMES)), self.fresh()
+        path, data = self.path(self.chance.choice(self.kind.names)), self.fresh()
         with contextlib.ExitStack() as opened:
             with self.change({path: data}, (b"", data)):
                 file = opened.enter_context(self.real(path).open("wb", buffering=0))
@@ -135,7 +149,7 @@ class MountWriter(Writer):
     def edit(self) -> None:
         name = self.existing()
         if name is not None:
-            self._edit(self.path(name), self.fresh(), self.chance.randrange(LARGEST))
+            self._edit(self.path(name), self.fresh(), self.chance.randrange(self.kind.largest))
 
     def edit_large(self) -> None:
         path = self.path("large")
@@ -153,14 +167,14 @@ class MountWriter(Writer):
     def truncate(self) -> None:
         name = self.existing()
         if name is not None:
-            path, size = self.path(name), self.chance.randrange(LARGEST)
+            path, size = self.path(name), self.chance.randrange(self.kind.largest)
             with self.change({path: self.content(path)[:size].ljust(size, b"\0")}):
                 os.truncate(self.real(path), size)
 
     def rename(self) -> None:
         name = self.existing()
         if name is not None:
-            path, other = self.path(name), self.path(self.chance.choice([n for n in NAMES if n != name]))
+            path, other = self.path(name), self.path(self.chance.choice([n for n in self.kind.names if n != name]))
             with self.change({path: None, other: self.content(path)}):
                 os.rename(self.real(path), self.real(other))
 
@@ -172,7 +186,7 @@ class MountWriter(Writer):
 
     def save_atomically(self) -> None:
         """As editors do: the old content or the new one, never a half."""
-        path, data = self.path(self.chance.choice(NAMES)), self.fresh()
+        path, data = self.path(self.chance.choice(self.kind.names)), self.fresh()
         temporary = self.path(".new")
         with self.change({temporary: data}, (b"", data)), self.real(temporary).open("wb", buffering=0) as file:
             write_all(file.fileno(), data, 0)
@@ -191,7 +205,7 @@ class FtpWriter(Writer):
                 self.chance.choice(acts)()
 
     def store(self) -> None:
-        path, data = self.path(self.chance.choice(NAMES)), self.fresh()
+        path, data = self.path(self.chance.choice(self.kind.names)), self.fresh()
         with self.change({path: data}):
             self.session.storbinary(f"STOR {path}", io.BytesIO(data))
 
@@ -214,7 +228,7 @@ class FtpWriter(Writer):
     def rename(self) -> None:
         name = self.existing()
         if name is not None:
-            path, other = self.path(name), self.path(self.chance.choice([n for n in NAMES if n != name]))
+            path, other = self.path(name), self.path(self.chance.choice([n for n in self.kind.names if n != name]))
             with self.change({path: None, other: self.content(path)}):
                 self.session.rename(path, other)
 
