@@ -20,10 +20,10 @@ from .accounting import Counters
 from .cache.evict import Evictor
 from .cache.fetch import Fetcher
 from .cache.item import Item
-from .cache.rows import Move
 from .cache.store import Store
 from .cache.writeback import WriteBack
 from .changes import Announcer, ChangeKind
+from .doubts import Doubts
 from .errors import NoSpace, NotFound, ReadOnly
 from .listings import Listings
 from .naming import NameLocks
@@ -62,8 +62,7 @@ class Contents:
         self.counters = Counters()
         self.changes = Announcer()
         self.names = NameLocks()
-        self.doubts: list[Move] = []
-        """Renames and removals of which it is not known whether the remote did them."""
+        self.doubts = Doubts(remote, store, nursery)
         self.tree = Tree(remote, store, listings, settings.tree, self._listing_changed, self.attach)
         self.evictor = Evictor(store, settings.cache)
         self.fetcher = Fetcher(
@@ -71,7 +70,7 @@ class Contents:
         )
         self.writeback = WriteBack(
             remote, store, self.fetcher, settings.cache, self.counters, nursery, self._stored, on_conflict,
-            self._in_doubt,
+            self.doubts.settled,
         )  # fmt: skip
         self._on_stored = on_stored
         self.bounded = settings.cache.max_size is not None or settings.cache.min_free_space is not None
@@ -154,10 +153,6 @@ class Contents:
         item = node.item
         if item is not None and not item.handles and not item.dirty:
             self.detach(node)
-
-    def _in_doubt(self, item: Item) -> bool:
-        """Whether it is below a directory that may have another name by now."""
-        return any(item.path.startswith(move.old + "/") for move in self.doubts)
 
     # before something changes
 

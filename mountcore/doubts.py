@@ -1,10 +1,11 @@
-"""Renames and removals of which nobody knows whether the remote did them. Used by :mod:`.namespace`.
+"""Renames and removals of which nobody knows whether the remote did them. Used by :mod:`.namespace` and uploads.
 
 Their answer was lost, with the connection or with the process. Where something was changed here of what they are
 about, much hangs on it: under which name the rest of a file is, and whether an upload brings back what is gone. So the
-journal has them before they are asked for. While the process lives, the remote is asked until it tells, nothing of what
-they are about is uploaded meanwhile, and then what is here follows; after a kill the next start asks. So it is where
-whoever asked for them has gone away before the answer. Nobody changes one of the names again before it is known.
+journal has them before they are asked for. While the process lives, the remote is asked until it tells, and then what
+is here follows; after a kill the next start asks. So it is where whoever asked for them has gone away before the
+answer. Nobody changes one of the names again before it is known, and nothing is uploaded to it or below it: who wants
+to has the remote asked at once.
 
 Concurrency: trio thread only; what is ``async`` is a checkpoint.
 """
@@ -19,9 +20,9 @@ import trio
 
 from .cache.item import Item
 from .cache.rows import Move
-from .contents import Contents
+from .cache.store import Store
 from .errors import NotFound, StorageError, Unreachable
-from .remotes.protocol import Entry, Version
+from .remotes.protocol import Entry, Remote, Version
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +54,15 @@ class _Doubt:
 class Doubts:
     """Those of one remote."""
 
-    def __init__(self, contents: Contents) -> None:
-        self._remote = contents.remote
-        self._store = contents.store
-        self._nursery = contents.nursery
-        self._open = contents.doubts
+    def __init__(self, remote: Remote, store: Store, nursery: trio.Nursery) -> None:
+        self._remote = remote
+        self._store = store
+        self._nursery = nursery
         self._all: list[_Doubt] = []
+
+    def __len__(self) -> int:
+        """How many are not known yet."""
+        return len(self._all)
 
     async def watch(
         self, move: Move, about: Sequence[Item], change: Callable[[], Awaitable[Entry | None]],
@@ -82,7 +86,7 @@ class Doubts:
                     happened, found = await self._look(move) if problem.retriable else (False, None)
             finally:
                 if about and happened is None:
-                    self._keep(move, about, finish)
+                    self._keep(move, finish)
                 elif about and not happened:
                     self._store.index.end_move(move.old)
             if not happened:
@@ -110,16 +114,13 @@ class Doubts:
             return None, None
         return False, None
 
-    def _keep(self, move: Move, about: Sequence[Item], finish: Callable[[], Awaitable[None]]) -> None:
-        """Find out in the background; the items are not uploaded before."""
+    def _keep(self, move: Move, finish: Callable[[], Awaitable[None]]) -> None:
+        """Find out in the background."""
         doubt = _Doubt(move)
-        self._open.append(move)
         self._all.append(doubt)
-        for item in about:
-            item.doubts += 1
-        self._nursery.start_soon(self._find_out, doubt, about, finish)
+        self._nursery.start_soon(self._find_out, doubt, finish)
 
-    async def _find_out(self, doubt: _Doubt, items: Sequence[Item], finish: Callable[[], Awaitable[None]]) -> None:
+    async def _find_out(self, doubt: _Doubt, finish: Callable[[], Awaitable[None]]) -> None:
         move, delay = doubt.move, FIRST
         while not await self._settle(move, finish):  # if this run ends before, the journal still has it
             doubt.asked.set()
@@ -127,10 +128,7 @@ class Doubts:
             with trio.move_on_after(delay):
                 await doubt.wanted.wait()
             delay = min(MOST, delay * 2)
-        for item in items:
-            item.doubts -= 1
         self._store.index.end_move(move.old)
-        self._open.remove(move)
         self._all.remove(doubt)
         doubt.over = True
         doubt.asked.set()
@@ -151,9 +149,17 @@ class Doubts:
         return True
 
     async def settled(self, *paths: str) -> None:
-        """Before these names are changed, or what is above or below them: Unreachable where one is in doubt and the
-        remote does not tell now."""
-        for doubt in [doubt for doubt in self._all if any(map(doubt.concerns, paths))]:
+        """Before these names are changed or uploaded to, or what is above or below them: Unreachable where one is in
+        doubt and the remote does not tell now."""
+        await self._ask([doubt for doubt in self._all if any(map(doubt.concerns, paths))])
+
+    async def arrived(self, path: str) -> None:
+        """Before a file of this name is made or changed: `settled`, of renames to it alone. There may be another by
+        now, of which something is here under the old name."""
+        await self._ask([doubt for doubt in self._all if doubt.move.new == path])
+
+    async def _ask(self, doubts: Sequence[_Doubt]) -> None:
+        for doubt in doubts:
             if not doubt.over:
                 doubt.wanted.set()
                 await doubt.asked.wait()

@@ -18,7 +18,7 @@ from .cache.item import Generation, Item
 from .cache.rows import Move
 from .cache.writeback import Snapshot
 from .contents import Contents
-from .doubts import Doubts, local_version
+from .doubts import local_version
 from .errors import (
     Busy,
     CrossDevice,
@@ -51,7 +51,7 @@ class Namespace:
         self._writeback = contents.writeback
         self._changes = contents.changes
         self._names = contents.names
-        self._doubts = Doubts(contents)
+        self._doubts = contents.doubts
 
     async def symlink(self, parent: Node, name: str, target: str) -> Node:
         """Make a symbolic link at the remote; Unsupported where it has none."""
@@ -412,6 +412,7 @@ class Namespace:
         """A staged item becomes the file of this name; for :class:`Stage`."""
         path = new_path(parent, name)
         self._contents.writable(path)
+        await self._doubts.settled(path)
         async with self._names.hold((parent, name)):
             path = new_path(parent, name)
             target = await self._tree.find(parent, name)
@@ -440,7 +441,7 @@ class Namespace:
         """`publish`, of a name that is new and that nobody is about to change; None: use that. Not a checkpoint."""
         path = new_path(parent, name)
         self._contents.writable(path)
-        if self._contents.settings.cache.mode is CacheMode.OFF or not self._names.free(parent, name):
+        if self._contents.settings.cache.mode is CacheMode.OFF or self._doubts or not self._names.free(parent, name):
             return None
         if not self._tree.fresh(parent) or self._tree.known(parent, name) is not None:
             return None

@@ -287,6 +287,8 @@ class Vfs:
 
     async def open(self, node: Node, flags: OpenFlags) -> Handle:
         """Open a file. With TRUNCATE it is empty afterwards."""
+        if flags.changes and self._contents.doubts:
+            await self._contents.doubts.arrived(node.path())
         handle = self.open_now(node, flags)
         if flags & OpenFlags.TRUNCATE and handle.size:
             try:
@@ -349,6 +351,8 @@ class Vfs:
         """Open a file, making it if there is none; Exists if there is one and ``exclusive``."""
         path = new_path(parent, name)
         self._contents.writable(path)
+        if self._contents.doubts:
+            await self._contents.doubts.arrived(path)
         if self._contents.names.free(parent, name) and self.tree.fresh(parent):
             found = self.tree.known(parent, name)
             if found is None:

@@ -45,7 +45,7 @@ TOUCHED = 2_000_000_000
 class Item:
     """A cached file. ``row`` is what the index is to know; `Store.save` writes it there."""
 
-    __slots__ = ("_file", "claimed", "doubts", "fd", "generation", "handles", "keeps", "leases", "lent", "marked",
+    __slots__ = ("_file", "claimed", "fd", "generation", "handles", "keeps", "leases", "lent", "marked",
                  "opens", "promised", "row", "saved", "seen", "streams", "writers")  # fmt: skip
 
     def __init__(self, row: Row, file: str) -> None:
@@ -69,8 +69,6 @@ class Item:
         """Handles whose held bytes are used by foreign threads: not one may be given back."""
         self.lent = 0
         """Handles through which somebody writes without telling."""
-        self.doubts = 0
-        """Renames and removals of it of which nobody knows whether the remote did them."""
         self.seen = 0
         """The file's modification time when it was last looked at, while lent."""
         self.marked: Generation | None = None

@@ -54,7 +54,7 @@ from typing import final
 import trio
 
 from ..accounting import Counters, Upload, UploadState
-from ..errors import Corrupt, NotFound, Stale, StorageError, Unreachable
+from ..errors import Corrupt, NotFound, Stale, StorageError
 from ..remotes.protocol import ABSENT, Entry, Expect, Remote, Version, file_stamp
 from ..settings import CacheSettings
 from . import verify
@@ -136,7 +136,7 @@ class WriteBack:
         nursery: trio.Nursery,
         on_stored: Callable[[Item, Entry], None],
         on_conflict: Callable[[Item], Awaitable[None]],
-        in_doubt: Callable[[Item], bool],
+        settled: Callable[[str], Awaitable[None]],
     ) -> None:
         self._remote = remote
         self._store = store
@@ -146,7 +146,7 @@ class WriteBack:
         self._nursery = nursery
         self._on_stored = on_stored
         self._on_conflict = on_conflict
-        self._in_doubt = in_doubt
+        self._settled = settled
         self._tasks: dict[int, _Task] = {}
         self._pauses: list[_Pause] = []
         self._uploading = 0
@@ -417,8 +417,7 @@ class WriteBack:
 
     async def _upload(self, task: _Task) -> None:
         item = task.item
-        if item.doubts or self._in_doubt(item):
-            raise Unreachable(item.path, "it is not known yet whether it was renamed or removed")
+        await self._settled(item.path)
         await self._fetcher.ensure(item, 0, item.size, must=True)
         if item.row.attempt is not None:
             await self._recall(item)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from mountcore.portal import ThreadPortal
 from mountcore.remotes.protocol import Remote
 from mountcore.service import Core, open_core
 from mountcore.settings import VfsSettings
+from mountcore.stage import Publish
 from mountcore.vfs import Node, OpenFlags, Vfs
 
 T = TypeVar("T")
@@ -98,6 +100,13 @@ async def write_file(vfs: Vfs, path: str, data: bytes) -> None:
         await handle.flush()
     finally:
         await handle.close()
+
+
+async def stage(vfs: Vfs, path: str, data: bytes, how: Publish = Publish.REPLACE) -> None:
+    """What FTP does with an upload."""
+    made = await vfs.stage()
+    os.pwrite(made.fileno(), data, 0)
+    await made.commit(*await place(vfs, path), size=len(data), how=how)
 
 
 async def read_file(vfs: Vfs, path: str) -> bytes:

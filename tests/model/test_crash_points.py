@@ -53,13 +53,6 @@ class Step:
     changes keep the old name, and the new one has what the storage moved. Of a conflict, the name up to the time."""
 
 
-async def stage(vfs: Vfs, path: str, data: bytes, how: Publish = Publish.REPLACE) -> None:
-    """What FTP does with an upload."""
-    made = await vfs.stage()
-    os.pwrite(made.fileno(), data, 0)
-    await made.commit(*await live.place(vfs, path), size=len(data), how=how)
-
-
 async def truncate(vfs: Vfs, path: str, size: int) -> None:
     await vfs.truncate(await vfs.resolve(path), size)
 
@@ -94,9 +87,9 @@ STEPS = [
     Step("remove", lambda v: live.remove(v, "cut"), {"cut": None}),
     Step("write it anew", lambda v: live.write_file(v, "cut", CUT), {"cut": CUT}, "cut"),
     Step("upload that", lambda v: v.drain()),
-    Step("receive", lambda v: stage(v, "received", OLD), {"received": OLD}),
-    Step("receive over", lambda v: stage(v, "part", NEW), {"part": NEW}),
-    Step("append to it", lambda v: stage(v, "received", b"+", Publish.APPEND), {"received": OLD + b"+"}),
+    Step("receive", lambda v: live.stage(v, "received", OLD), {"received": OLD}),
+    Step("receive over", lambda v: live.stage(v, "part", NEW), {"part": NEW}),
+    Step("append to it", lambda v: live.stage(v, "received", b"+", Publish.APPEND), {"received": OLD + b"+"}),
     Step("write once more", lambda v: live.write_file(v, "cut", b"not this"), {"cut": b"not this"}, "cut"),
     Step("discard", lambda v: discard(v, "cut"), {"cut": CUT}),
     Step("upload again", lambda v: v.drain()),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import trio
 
+from mountcore import doubts
 from mountcore.errors import StorageError, Unreachable
 from mountcore.vfs import Vfs
 
@@ -164,3 +166,61 @@ async def test_an_exchange_whose_second_rename_is_not_heard_of_loses_neither(tmp
         with pytest.raises(Unreachable):
             await vfs.exchange(vfs.root, "a", vfs.root, "b")
     assert sorted((await content_of_remote(remote.inner)).values()) == [b"of a", b"of b"]
+
+
+async def test_an_upload_has_the_remote_asked_about_what_is_in_doubt_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doubts, "FIRST", 3600.0)
+    remote = memory()
+    await edit(remote, "file", OLD)
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await live.overwrite(vfs, "file", 0, b"NEW")
+        remote.rule("stat", "file", times=2, before=Unreachable("", "cut"))
+        remote.rule("stat", "other", times=2, before=Unreachable("", "cut"))
+        remote.rule("rename", after=Unreachable("", "cut"))
+        with pytest.raises(Unreachable):
+            await live.rename(vfs, "file", "other")
+        await until(lambda: remote.asked("stat") >= 3, "it was asked in the background, in vain")
+        remote.rules.clear()
+        with trio.fail_after(20):
+            assert not await vfs.drain()
+        assert await live.read_file(vfs, "other") == CHANGED
+    assert await content_of_remote(remote.inner) == {"other": CHANGED}
+
+
+async def deaf(remote: Faulty, vfs: Vfs) -> None:
+    """`doubtful`, of "file" to "other", and the remote tells nothing until the rules are cleared."""
+    remote.rule("rename", after=Unreachable("", "cut"))
+    remote.rule("stat", times=1000, before=Unreachable("", "cut"))
+    with pytest.raises(Unreachable):
+        await live.rename(vfs, "file", "other")
+
+
+@pytest.mark.parametrize(
+    ("how", "name", "there", "ends"),
+    [
+        (live.stage, "file", False, {"file": b"another", "other": CHANGED}),
+        (live.stage, "other", False, {"other": b"another"}),
+        (live.write_file, "other", False, {"other": b"another"}),
+        (live.append, "other", True, {"other": CHANGED + b"another"}),
+    ],
+    ids=["received-at-the-old-name", "received-at-the-new-name", "made-at-the-new-name", "appended-at-the-new-name"],
+)
+async def test_who_writes_at_a_name_in_doubt_is_refused_until_it_is_known(
+    tmp_path: Path, how: Callable[[Vfs, str, bytes], Awaitable[None]], name: str, there: bool, ends: dict[str, bytes]
+) -> None:
+    """It would take the place of a file of which the changes are here, and the rest is under the other name."""
+    remote = memory()
+    await edit(remote, "file", OLD)
+    if there:
+        await edit(remote, "other", b"replaced")
+    async with opened(remote, settings(tmp_path)) as vfs:
+        await live.overwrite(vfs, "file", 0, b"NEW")
+        await deaf(remote, vfs)
+        with pytest.raises(Unreachable):
+            await how(vfs, name, b"another")
+        remote.rules.clear()
+        await how(vfs, name, b"another")
+        assert not await vfs.drain()
+    assert await content_of_remote(remote.inner) == ends

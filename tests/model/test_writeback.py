@@ -15,6 +15,7 @@ from mountcore.cache.fetch import Fetcher
 from mountcore.cache.item import Item
 from mountcore.cache.opening import open_store
 from mountcore.cache.writeback import MAX_DELAY, WriteBack
+from mountcore.doubts import Doubts
 from mountcore.errors import StorageError, TimedOut, Unreachable
 from mountcore.handle import Handle, OpenFlags
 from mountcore.remotes.protocol import Entry
@@ -245,7 +246,7 @@ class Bench:
         self.times: list[float] = []
         self.writeback = WriteBack(
             self.remote, self.store, fetcher, chosen, counters, nursery, self._stored, self._conflict,
-            lambda item: False,
+            Doubts(self.remote, self.store, nursery).settled,
         )  # fmt: skip
         nursery.start_soon(self.writeback.run)
 
