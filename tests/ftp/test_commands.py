@@ -202,6 +202,15 @@ def test_odd_names(client: ftplib.FTP, name: str) -> None:
     assert client.nlst() == []
 
 
+def test_names_of_old_clients_are_read_in_the_fallback_encoding() -> None:
+    with serving(lambda: Memory(""), ftp_texts={"fallback-encoding": "latin-1"}) as served, served.connect() as ftp:
+        ftp.encoding = "latin-1"
+        store(ftp, "caf\xe9", b"old")
+        ftp.encoding = "utf-8"
+        assert ftp.nlst() == ["caf\xe9"]
+        assert fetch(ftp, "caf\xe9") == b"old"
+
+
 def test_a_name_that_is_no_utf8_keeps_its_bytes_or_is_refused(client: ftplib.FTP) -> None:
     client.encoding = "latin-1"
     with contextlib.suppress(ftplib.error_perm):

@@ -162,6 +162,17 @@ def test_a_data_connection_cannot_be_stolen(client: ftplib.FTP) -> None:
     thief.close()
 
 
+def test_data_connections_of_others_are_let_in_where_that_is_wanted() -> None:
+    with serving(lambda: Memory(""), ftp_texts={"allow-foreign-data": "true"}) as served, served.connect() as ftp:
+        store(ftp, "f", b"content")
+        host, port = ftp.makepasv()
+        ftp.putcmd("RETR f")
+        with socket.create_connection((host, port), source_address=("127.0.0.2", 0), timeout=20) as another:
+            assert another.recv(100) == b"content"
+        assert ftp.getresp()[:3] in ("125", "150")
+        assert ftp.getresp().startswith("226")
+
+
 def two_free_ports() -> int:
     """The first of two; below those that the kernel gives to whoever connects somewhere."""
     for first in random.sample(range(20_000, 32_000, 2), 200):

@@ -5,7 +5,11 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import subprocess
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,7 @@ from mountcore.remotes.protocol import ANYTHING
 
 from .mounting import Mount, mounted, spoken
 from .slow import Slow
-from .test_waiting import Bytes
+from .test_waiting import Bytes, until
 
 
 def test_a_request_that_takes_too_long_times_out(tmp_path: Path, session: str) -> None:
@@ -74,3 +78,67 @@ def test_a_place_that_is_not_empty_is_mounted_over_when_asked(mount_here: Callab
     (tmp_path / "mnt/below").touch()
     mount = mount_here(allow_non_empty="true")
     assert os.listdir(mount.path) == []
+
+
+def test_the_mount_of_one_is_open_to_root_and_nobody_else(mount_here: Callable[..., Mount], tmp_path: Path) -> None:
+    for place in (tmp_path, *tmp_path.parents):
+        if place.is_relative_to("/tmp") and place != Path("/tmp"):
+            place.chmod(place.stat().st_mode | 0o011)
+    mount = mount_here(allow_root="true")
+    os.chmod(mount.path, 0o777)
+    (mount.path / "file").write_bytes(b"content")
+    somebody = subprocess.run(["cat", mount.path / "file"], user=1234, group=1234, extra_groups=[], capture_output=True)
+    assert somebody.returncode != 0
+    assert somebody.stdout == b""
+    assert subprocess.run(["cat", mount.path / "file"], capture_output=True, check=True).stdout == b"content"
+
+
+@pytest.mark.parametrize(("value", "at_once"), [("true", 4), ("false", 1)])
+@pytest.mark.parametrize("session", ["direct"])
+def test_how_many_parts_of_a_file_the_kernel_asks_for_at_once(
+    tmp_path: Path, session: str, value: str, at_once: int
+) -> None:
+    remote = Slow()
+    size = 4 << 20
+    trio.run(partial(remote.inner.put, "stuck", Bytes(b"x" * size), expect=ANYTHING, mtime_ns=None))
+    texts = {**spoken(session), "async-read": value, "max-read-ahead": "4Mi", "passthrough": "off"}
+    control = tmp_path / "control"
+    control.mkdir()
+    with mounted(remote, tmp_path, options=texts) as mount:
+        stuck = remote.stuck["stuck"] = trio.Event()
+        subprocess.run(["mount", "-t", "fusectl", "fusectl", control], check=True)
+        waiting = control / str(os.minor(os.stat(mount.path).st_dev)) / "waiting"
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                reader = pool.submit((mount.path / "stuck").read_bytes)
+                until(lambda: int(waiting.read_text()) >= at_once)
+                time.sleep(0.3)  # what would come all at once has come
+                asked = int(waiting.read_text())
+                mount.core.token.run_sync_soon(stuck.set)
+                assert reader.result(20) == b"x" * size
+            assert asked == at_once
+        finally:
+            subprocess.run(["umount", control], check=True)
+
+
+def test_so_many_requests_wait_at_once(tmp_path: Path, session: str) -> None:
+    remote = Slow()
+    names = [f"stuck{number}" for number in range(6)]
+
+    async def fill() -> None:
+        for name in names:
+            await remote.inner.put(name, Bytes(name.encode()), expect=ANYTHING, mtime_ns=None)
+
+    trio.run(fill)
+    with mounted(remote, tmp_path, options={**spoken(session), "fuse-tasks": "3"}) as mount:
+        sizes = [(mount.path / name).stat().st_size for name in names]
+        stuck = trio.Event()
+        remote.stuck.update(dict.fromkeys(names, stuck))
+        with ThreadPoolExecutor(6) as pool:
+            readers = [pool.submit((mount.path / name).read_bytes) for name in names]
+            until(lambda: len(remote.reading) >= 2)
+            time.sleep(0.3)  # the others would have come by now
+            waiting = len(set(remote.reading))
+            mount.core.token.run_sync_soon(stuck.set)
+            assert [len(reader.result(20)) for reader in readers] == sizes
+    assert 2 <= waiting <= 3
