@@ -52,6 +52,10 @@ def test_every_test_that_the_promises_name_exists() -> None:
     named = set(re.findall(r"`((?:tests|benchmarks)/[\w/]+(?:\.py|/))`", text))
     assert len(named) > 30
     assert [name for name in sorted(named) if not (root / name).exists()] == []
+    there = "\n".join(file.read_text() for file in (root / "tests").rglob("*.py"))
+    functions = set(re.findall(r"`(test_\w+)`", text))
+    assert len(functions) > 30
+    assert [name for name in sorted(functions) if f"def {name}(" not in there] == []
     for section in text.split("\n## ")[1:]:
         title = section.splitlines()[0]
         known = title in ("Tenets", "Where we depart from rclone", "The mount, call by call")
