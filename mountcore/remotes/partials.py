@@ -13,7 +13,7 @@ import secrets
 
 _MINE = re.compile(r"\.?.*\.portside-[0-9a-f]{8}\.(partial|previous)", re.DOTALL)
 _REPLACED = re.compile(r"[\x00-\x1f\x7f<>\"'`$:?*|#%\\\[\];]|^[ .~]")
-"""What encodings of names (:mod:`.ftp.names`) may have stand-ins for, but at the end of a name."""
+"""What encodings of names (:mod:`.encoding`) may have stand-ins for, but at the end of a name."""
 LONGEST = 255
 """Bytes in a name, as every Linux file system bounds it."""
 ABANDONED_AFTER = 86_400.0

@@ -10,7 +10,7 @@ from typing import final
 
 from ..errors import Refused
 from ..quantity import parse_duration, parse_size
-from .ftp.names import NameEncoding
+from .encoding import NameEncoding
 
 
 @final

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,22 @@ def test_quick_commands_load_nothing_heavy(portside: Portside, argv: list[str]) 
     )  # fmt: skip
     assert done.stderr.split() == []
     assert done.stdout
+
+
+def test_a_mount_loads_what_it_needs_before_it_answers(portside: Portside, mountpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-Ximporttime", "-m", "mountcore.cli", "mount", tmp_path / "folder", mountpoint, "--daemon"],
+        capture_output=True, text=True, env=portside.environ, check=True,
+    )  # fmt: skip
+    portside.run("umount", mountpoint)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "fuse_frontend.session_direct" in loaded
+    for heavy in (
+        "asyncio", "asyncssh", "cryptography", "email", "http", "mountcore.files", "mountcore.remotes.ftp",
+        "mountcore.remotes.web", "obstore", "opendal", "pyftpdlib", "pyfuse3", "rich", "smbprotocol", "tomllib", "xml",
+    ):  # fmt: skip
+        assert heavy not in loaded
 
 
 def test_obscure_reads_a_pipe(portside: Portside) -> None:

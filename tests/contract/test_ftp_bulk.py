@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mountcore.remotes.encoding import NameEncoding
 from mountcore.remotes.ftp.bulk import Done, FactLines, UsualLines
 from mountcore.remotes.ftp.listing import Lines, Listed, parse_mlsx
-from mountcore.remotes.ftp.names import NameEncoding
 from mountcore.remotes.protocol import Entry, Kind
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sources import put
 
 from mountcore.errors import Exists, InvalidName, NotFound, Refused
-from mountcore.remotes.ftp.names import DEFAULT, NameEncoding
+from mountcore.remotes.encoding import DEFAULT, NameEncoding
 
 TRICKY = st.text(alphabet="ab .‛\n\r\t\x01␊␠␁\x7f␡.．:：/／*＊", min_size=1, max_size=6).filter(lambda n: "/" not in n)
 ENCODINGS = [

@@ -27,7 +27,7 @@ OF_THE_CORE = {
     "no-checksum": "model/test_verification.py::test_no_checksum_asks_for_none",
     "vfs-read-chunk-size": "model/test_reading.py::test_requests_double_at_each_exact_end_up_to_the_limit",
     "vfs-read-chunk-size-limit": "model/test_reading.py::test_requests_double_at_each_exact_end_up_to_the_limit",
-    "vfs-read-chunk-streams": "model/test_reading.py::test_parallel_streams_fetch_chunks_of_a_sequential_read_side_by_side",
+    "vfs-read-chunk-streams": "model/test_reading.py::test_parallel_streams_fetch_chunks_of_a_sequential_read_side_by_side",  # noqa: E501
     "buffer-size": "model/test_reading.py::test_a_sequential_reader_has_so_much_read_ahead_of_him_and_no_more",
     "vfs-read-ahead": "model/test_reading.py::test_a_sequential_reader_has_so_much_read_ahead_of_him_and_no_more",
     "vfs-read-wait": "model/test_options.py::test_read_wait_puts_reads_in_order_instead_of_seeking",
@@ -43,7 +43,7 @@ OF_THE_CORE = {
     "vfs-block-norm-dupes": "model/test_options.py::test_names_that_count_as_the_same_are_shown_once",
     "links": "model/test_links_and_owners.py::test_links_are_files_where_the_remote_has_none",
     "vfs-links": "model/test_links_and_owners.py::test_links_are_files_where_the_remote_has_none",
-    "vfs-metadata-extension": "model/test_links_and_owners.py::test_what_is_known_of_a_file_is_a_file_that_no_listing_has",
+    "vfs-metadata-extension": "model/test_links_and_owners.py::test_what_is_known_of_a_file_is_a_file_that_no_listing_has",  # noqa: E501
     "no-modtime": "model/test_links_and_owners.py::test_no_modtime_shows_the_directorys_and_sets_none",
     "bwlimit": "model/test_options.py::test_bwlimit_slows_uploads_and_downloads",
     "tpslimit": "model/test_options.py::test_tpslimit_spaces_requests",

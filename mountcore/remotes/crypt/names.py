@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from ...errors import InvalidName
-from ..ftp.names import NameEncoding
+from ..encoding import NameEncoding
 from .eme import BLOCK, Eme
 from .keys import Keys
 

@@ -1,6 +1,6 @@
 """FTP as storage: RFC 959, 2228, 2428, 2640, 3659 and 4217, and what servers make of them.
 
-``options`` (what the user says) and ``names``, ``replies``, ``listing`` (pure) know no network. ``dial``
+``options`` (what the user says), ``replies`` and ``listing`` (pure) know no network. ``dial``
 makes streams, ``connection`` speaks on one control connection, ``pool`` lends connections, ``server`` is
 what they learn together about the server; ``remote`` and ``upload`` implement the port on top.
 

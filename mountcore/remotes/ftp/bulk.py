@@ -16,7 +16,7 @@ from .dialects import USUAL, usual_time
 from .listing import MINUTE, parse_mlsx, parse_stamp
 
 if TYPE_CHECKING:
-    from .names import NameEncoding
+    from ..encoding import NameEncoding
 
 _USUAL = re.compile(
     r"^([-d])[-rwxsStT]{9}[+.@]? +\d+ +\S+ +\S+ +(\d+) ([A-Z][a-z]{2} +\d{1,2} +(?:\d{2}:\d{2}|\d{4})) (.+)$", re.M

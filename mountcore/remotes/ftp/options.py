@@ -16,8 +16,8 @@ from functools import partial
 from urllib.parse import quote, unquote, urlsplit
 
 from ...errors import Refused
+from ..encoding import NameEncoding
 from ..values import duration, flag, number
-from .names import NameEncoding
 
 DEFAULT_PORT = 21
 IMPLICIT_PORT = 990

@@ -11,12 +11,12 @@ from contextlib import aclosing
 from typing import final
 
 from ...errors import Busy, Corrupt, Denied, Exists, InvalidName, NotDirectory, NotFound, StorageError
+from ..encoding import NameEncoding
 from ..paths import basename, check_path, parent
 from ..protocol import Entry, Kind
 from .connection import Connection
 from .directories import entries_of
 from .listing import SECOND, Listed, parse_mlsx, parse_stamp
-from .names import NameEncoding
 from .replies import UNKNOWN_COMMAND, Reply, error_for, meaning
 from .server import Server
 

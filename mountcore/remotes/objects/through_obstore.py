@@ -37,7 +37,7 @@ from ...errors import (
     Unreachable,
     Unsupported,
 )
-from ..ftp.names import NameEncoding
+from ..encoding import NameEncoding
 from ..protocol import Absent, Source
 from ..sources import PIECE, pieces_of
 from .store import Condition, Found, Key, Page, StoreFacts, TimeForm

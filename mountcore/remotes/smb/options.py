@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from ...errors import Refused
-from ..ftp.names import NameEncoding
+from ..encoding import NameEncoding
 from ..paths import check_path
 from ..words import Words
 

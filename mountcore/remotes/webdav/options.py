@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import Refused
-from ..ftp.names import NameEncoding
+from ..encoding import NameEncoding
 from ..web import Site
 from ..words import Words
 

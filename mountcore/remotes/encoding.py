@@ -1,4 +1,4 @@
-"""Names on the wire: what FTP servers cannot hold is replaced as rclone replaces it. Pure.
+"""Names on the wire: what a server cannot hold is replaced as rclone replaces it (the option ``encoding``). Pure.
 
 A control character becomes its Unicode control picture (``\\n`` → ``␊``), a printable one its fullwidth form
 (``:`` → ``：``), a space at an end ``␠``; a name that has such a stand-in of its own gets ``‛`` before it. So
@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass, field
 from typing import final
 
-from ...errors import InvalidName, Refused
+from ..errors import InvalidName, Refused
 
 QUOTE = "‛"
 _FULLWIDTH = 0xFEE0
