@@ -495,9 +495,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="three rounds of a tenth")
     args = parser.parse_args()
-    os.environ.pop(
-        "PYTHONDONTWRITEBYTECODE", None
-    )  # an installed portside is compiled; so is this, from the second start
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # compiled, as what is installed
     if args.quick:
         args.rounds, args.scale = 3, 0.1
     with tempfile.TemporaryDirectory(prefix="portside-bench-", dir=args.place) as top:
