@@ -201,16 +201,19 @@ class Tree:
         parent.mtime_ns = time.time_ns()
         if node.kind is Kind.DIRECTORY:
             self._store.retired.retire(node.path())
+            for below in self._walk(node):
+                self._unsaved.pop(below.inode, None)
         node.parent = None
 
     def move(self, node: Node, parent: Node, name: str) -> None:
         """The node gets another name; whoever had it loses it."""
         if (loser := (parent.children or {}).get(name)) is not None and loser is not node:
             self.remove(loser)
-        for below in self._walk(node) if node.kind is Kind.DIRECTORY else ():
+        directories = list(self._walk(node)) if node.kind is Kind.DIRECTORY else []
+        for below in directories:
             self._listings.forget(below.path())
-            self._unsaved[below.inode] = below
         self.remove(node)
+        self._unsaved.update((below.inode, below) for below in directories)
         node.parent, node.name = parent, name
         self._put(parent, name, node)
         if node.kind is Kind.DIRECTORY:

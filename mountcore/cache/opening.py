@@ -29,8 +29,6 @@ from .store import Store
 log = logging.getLogger(__name__)
 
 BATCH = 256
-RETIRED_MOST = 10_000
-"""Directories of which it is remembered that their saved listings are out of date; beyond that, all are."""
 
 
 def store_directory(cache_dir: Path, identity: str) -> Path:
@@ -179,7 +177,7 @@ def _recover(store: Store, left: str) -> None:
     index.set_fact("running", now)
     store.strays = store.unclean_stop or index.fact("strays") is not None
     index.set_fact("strays", "maybe" if store.strays else None)
-    if store.unclean_stop or len(store.retired) > RETIRED_MOST:
+    if store.unclean_stop:
         store.retired.retire("")
     staged = {stage for stage, _, _, _ in index.overlays()}
     nameless, lost = index.nameless()

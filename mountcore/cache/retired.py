@@ -13,6 +13,9 @@ from .index import Index
 
 log = logging.getLogger(__name__)
 
+MOST = 10_000
+"""Directories that are remembered one by one; with more, all saved listings are retired."""
+
 
 @final
 class Retired:
@@ -32,7 +35,7 @@ class Retired:
         """Saved listings of a directory and all below it are of something else, or behind what was changed here."""
         now = time.time()
         try:
-            if directory:
+            if directory and len(self._since) < MOST:
                 self._since[directory] = now
                 self._index.retire(directory, now)
             else:

@@ -62,6 +62,8 @@ class Store:
         self._by_path: dict[str, Item] = {}
         self._marked: dict[ItemId, Item] = {}
         """All that are dirty, and some that were."""
+        self._marked_most = 1000
+        """When to drop those that were."""
         self._idle: OrderedDict[ItemId, Item] = OrderedDict()
         """Clean items that nobody uses, least recently used first."""
         self._idle_files: OrderedDict[ItemId, Item] = OrderedDict()
@@ -137,6 +139,12 @@ class Store:
         self._marked = {ident: item for ident, item in self._marked.items() if item.dirty and ident in self._items}
         return [item for item in self._marked.values() if item.row.path is not None]
 
+    def _mark(self, item: Item) -> None:
+        """`dirty_items` has it from now on, for as long as it is dirty."""
+        self._marked[item.id] = item
+        if len(self._marked) > self._marked_most:
+            self._marked_most = 2 * len(self.dirty_items()) + 1000
+
     def loaded_below(self, directory: str) -> list[Item]:
         """Items in memory whose names lie below a directory."""
         return [item for path, item in self._by_path.items() if path.startswith(directory + "/")]
@@ -149,7 +157,7 @@ class Store:
         if row.path is not None:
             self._by_path[row.path] = item
         if row.dirty:
-            self._marked[row.id] = item
+            self._mark(item)
         else:
             self._rest(item)
         return item
@@ -364,7 +372,7 @@ class Store:
                 row.dirty, row.promise = True, 0
                 row.nothing_synced()
             self._idle.pop(item.id, None)
-            self._marked[item.id] = item
+            self._mark(item)
             item.marked = None
 
     def promise(self, item: Item, level: int, synced: OnDisk | None = None) -> None:

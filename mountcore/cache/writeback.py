@@ -341,13 +341,13 @@ class WriteBack:
             self._kick = trio.Event()
             self._soonest = float("inf")
             while self._agenda and self._uploading < self._settings.transfers:
-                due, _, task = self._agenda[0]
-                stale = task.due != due or task.state not in (UploadState.WAITING, UploadState.RETRYING)
-                if not stale and due > trio.current_time():
+                due, order, task = self._agenda[0]
+                current = self._current(due, order, task)
+                if current and due > trio.current_time():
                     self._soonest = due
                     break
                 heapq.heappop(self._agenda)
-                if stale or task.item.id not in self._tasks:
+                if not current:
                     continue
                 if task.withdrawals or [pause for pause in self._pauses if pause.covers(task.item)]:
                     task.state = UploadState.OPEN  # who withdraws it plans it again
@@ -356,8 +356,16 @@ class WriteBack:
             with trio.move_on_at(self._soonest):
                 await self._kick.wait()
 
+    def _current(self, due: float, _order: int, task: _Task) -> bool:
+        """Whether an entry of the agenda still says what is planned."""
+        waits = task.state in (UploadState.WAITING, UploadState.RETRYING)
+        return task.due == due and waits and self._tasks.get(task.item.id) is task
+
     def _plan(self, task: _Task, state: UploadState, delay: float) -> None:
         task.state, task.due = state, trio.current_time() + delay
+        if len(self._agenda) > 2 * len(self._tasks) + MANY:  # what was closed or removed again before it was due
+            self._agenda = [entry for entry in self._agenda if self._current(*entry)]
+            heapq.heapify(self._agenda)
         heapq.heappush(self._agenda, (task.due, next(self._order), task))
         if task.due < self._soonest:
             self._kick.set()

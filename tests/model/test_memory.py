@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from mountcore.cache.item import Item
+from mountcore.cache.rows import Row
 from mountcore.cache.store import IDLE_FILES
+from mountcore.tree import Node
 
 from . import live
 from .scene import edit, memory, opened, settings
@@ -92,3 +96,24 @@ async def test_thousands_of_files_leave_no_descriptor_behind(tmp_path: Path) -> 
         assert vfs.snapshot().open_files == 0
         before = len(os.listdir("/proc/self/fd"))
     assert len(os.listdir("/proc/self/fd")) < before
+
+
+@pytest.mark.trio
+async def test_names_that_come_and_go_leave_nothing_in_memory(tmp_path: Path) -> None:
+    """Long before their upload would be due."""
+    remote = memory()
+    count = 3000
+    async with opened(remote, settings(tmp_path, write_back=3600.0)) as vfs:
+        await live.write_file(vfs, "again", b"1")
+        for number in range(count):
+            await live.write_file(vfs, f"file{number}", b"1")
+            await live.remove(vfs, f"file{number}")
+            await live.append(vfs, "again", b"1")
+            if number % 5 == 0:
+                await live.mkdir(vfs, f"d{number}")
+                await live.write_file(vfs, f"d{number}/file", b"1")
+                await live.remove(vfs, f"d{number}/file")
+                await live.rmdir(vfs, f"d{number}")
+        gc.collect()
+        kinds = (Item, Node, Row)
+        assert sum(isinstance(found, kinds) for found in gc.get_objects()) < count
