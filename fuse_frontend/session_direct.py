@@ -45,6 +45,8 @@ TASKS = 1024
 PATIENCE = 0.2
 """Seconds after which the kernel's wish to interrupt a request is looked at again."""
 _CALM = frozenset({errno.ENOENT, errno.EINTR, errno.EAGAIN})
+_ENDED = frozenset({errno.ENODEV, errno.EBADF, errno.ECONNABORTED})
+"""The mount is gone; ECONNABORTED: just while the request was read."""
 _GIVEN_UP = frozenset(
     {k.Op.LOOKUP, k.Op.OPEN, k.Op.READ, k.Op.OPENDIR, k.Op.READDIR, k.Op.READDIRPLUS, k.Op.STATFS, k.Op.READLINK}
 )
@@ -152,7 +154,7 @@ class DirectSession:
             except OSError as problem:
                 if problem.errno in _CALM:
                     continue
-                if problem.errno in (errno.ENODEV, errno.EBADF):
+                if problem.errno in _ENDED:
                     self._nursery.cancel_scope.cancel()
                     await trio.sleep_forever()
                 raise
@@ -250,7 +252,7 @@ class DirectSession:
         try:
             os.writev(self._fd, parts)
         except OSError as problem:
-            if problem.errno in (errno.ENOENT, errno.ENODEV, errno.EBADF):
+            if problem.errno == errno.ENOENT or problem.errno in _ENDED:
                 return False
             raise
         return True

@@ -21,6 +21,21 @@ from mountcore.vfs import OpenFlags
 from .mounting import Mount, mounted
 
 
+@pytest.mark.parametrize("session", ["direct"])
+def test_a_mount_that_goes_while_a_request_is_read_ends_like_any_other(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = os.readv
+
+    def cut(descriptor: int, buffers: tuple[bytearray, ...]) -> int:
+        read(descriptor, buffers)
+        raise OSError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
+
+    monkeypatch.setattr(os, "readv", cut)
+    assert subprocess.run(["stat", mount.path / "file"], capture_output=True).returncode != 0
+    assert mount.ended.wait(20)
+
+
 def test_unmounted_from_outside_it_ends(mount: Mount) -> None:
     subprocess.run(["umount", mount.path], check=True)
     assert mount.ended.wait(10)
