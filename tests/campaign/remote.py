@@ -18,6 +18,7 @@ from tests.servers.faultproxy import Fault, FaultProxy, fault_proxy
 
 from .depots import S3Depot, SftpDepot
 from .ground import BOUND, Ground, until
+from .process import few_names, terminate, under_load
 from .table import Row
 
 SIZE = 600_000
@@ -253,6 +254,37 @@ def _file_changed(ground: Ground, row: Row) -> None:
         row.lose(f"of two edits there is {contents}")
 
 
+def _cut_under_load(ground: Ground, row: Row) -> None:
+    """Connections end at any moment while programs work: what was asked for may be done, or not, and nobody is told."""
+    with fault_proxy(ground.storage.port, ftp=True) as proxy:
+
+        def trouble(ground: Ground, row: Row) -> None:
+            chance = ground.chance
+            proxy.fault = fault = Fault(
+                way="reset", where=chance.choice(["control", "data", "any"]), up=chance.random() < 0.3,
+                after=chance.randrange(3000), times=chance.randrange(1, 8),
+            )  # fmt: skip
+            time.sleep(chance.uniform(0.2, 2.0))
+            proxy.fault = None
+            row.injected += fault.injected - 1  # a round counts as one
+            terminate(ground, row)
+
+        under_load(ground, row, ground.scaled(4, 100), trouble, few_names, proxy.port)
+
+
+def _killed_under_load(ground: Ground, row: Row) -> None:
+    """The server is away for a moment while programs work."""
+
+    def trouble(ground: Ground, row: Row) -> None:
+        ground.storage.stop()
+        time.sleep(ground.chance.uniform(0.0, 2.0))
+        ground.storage.start()
+        time.sleep(ground.chance.uniform(0.0, 1.0))
+        terminate(ground, row)
+
+    under_load(ground, row, ground.scaled(2, 50), trouble, few_names)
+
+
 def scenarios(long: bool) -> dict[str, Callable[[Ground, Row], None]]:
     """By name; the short run leaves out what differs only in the moment."""
     half, most = SIZE // 2, SIZE - 1000
@@ -273,6 +305,8 @@ def scenarios(long: bool) -> dict[str, Callable[[Ground, Row], None]]:
         "the server is killed": _server_killed,
         "a directory is deleted underneath": _directory_deleted,
         "files change underneath": _file_changed,
+        "connections are cut under load": _cut_under_load,
+        "the server is killed under load": _killed_under_load,
     }  # fmt: skip
     depots: dict[str, Callable[[], SftpDepot | S3Depot]] = {"SFTP": SftpDepot, "S3": S3Depot}
     for kind, depot in depots.items():

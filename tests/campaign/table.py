@@ -29,7 +29,12 @@ class Row:
     @property
     def good(self) -> bool:
         """Nothing lost, torn, hung or otherwise wrong, and something was really tried."""
-        return not (self.lost or self.torn or self.hung or self.notes) and self.injected > 0 and self.checked > 0
+        return not self.wrong and self.injected > 0 and self.checked > 0
+
+    @property
+    def wrong(self) -> bool:
+        """Something lost, torn, hung or otherwise wrong so far."""
+        return bool(self.lost or self.torn or self.hung or self.notes)
 
     def fail(self, note: str) -> None:
         """Something is wrong that is neither lost, torn nor hung."""
