@@ -55,15 +55,17 @@ def test_lines_of_ls(rows: list[tuple[str, int, str, str]], heading: bool, names
                   st.integers(0, 1 << 40), st.sampled_from(["20240101000000", "20240101000000.5", "nonsense"]), NAMES),
         min_size=1, max_size=6,
     ),
-    order=st.permutations(["type", "size", "modify", "Perm"]),
+    order=st.permutations(["type", "size", "sizd", "modify", "Perm"]),
     names=st.sampled_from(ENCODINGS),
 )  # fmt: skip
 def test_lines_of_facts(rows: list[tuple[str, int, str, str]], order: list[str], names: NameEncoding) -> None:
     lines = []
     for kind, size, modify, name in rows:
-        facts = {"type": kind, "size": str(size), "modify": modify, "Perm": "adfr"}
-        if kind == "dir":
-            del facts["size"]
+        facts = {"type": kind, "modify": modify, "Perm": "adfr"}
+        if kind != "dir":
+            facts["size"] = str(size)
+        elif size % 2:
+            facts["sizd"] = "4096"
         lines.append("".join(f"{fact}={facts[fact]};" for fact in order if fact in facts) + f" {name}")
     done = FactLines(names).read("\n".join(lines))
     if done is not None:
@@ -86,3 +88,16 @@ def test_what_servers_send_is_read_so(offset: int) -> None:
         found = reader.read(text)
         assert found is not None
         assert [(entry.name, entry.size) for entry in found] == [(f"name {n}", n) for n in range(9)]
+
+
+def test_folders_alone_teach_as_much_as_they_can() -> None:
+    """What Pure-FTPd and proftpd say of folders: no size, or one by another name."""
+    reader = FactLines(NameEncoding())
+    for size in ("", "sizd=4096;") * 10:
+        folders = [f"type=dir;{size}modify=20240101000000;unique=a{n}; d{n}" for n in range(3)]
+        found = reader.read("\n".join(["type=cdir;modify=20240101000000; .", *folders]))
+        assert found is not None
+        assert [(entry.name, entry.kind) for entry in found] == [(f"d{n}", Kind.DIRECTORY) for n in range(3)]
+    found = reader.read("type=file;size=7;modify=20240101000000;unique=b; f\ntype=dir;modify=20240101000000; d")
+    assert found is not None
+    assert [(entry.name, entry.size) for entry in found] == [("f", 7), ("d", 0)]

@@ -23,7 +23,8 @@ _USUAL = re.compile(
 )
 _HEADING = re.compile(r"total \d+(?:\n|\Z)")
 _KINDS = {"file": Kind.FILE, "dir": Kind.DIRECTORY, "cdir": None, "pdir": None}
-_WANTED = {"type": "([a-z]*)", "size": "([0-9]*)", "modify": "([0-9.]*)"}
+_WANTED = {"type": "([a-z]*)", "size": "([0-9]*)", "sizd": "([0-9]*)", "modify": "([0-9.]*)"}
+"""``sizd``: what Pure-FTPd says of folders in place of ``size``."""
 _OTHER = r"[^;\n]*"
 _SHAPES = 8
 """Forms of MLSD lines that are learned from one server; those of a sane one are one or two."""
@@ -86,7 +87,7 @@ class FactLines:
     def __init__(self, names: NameEncoding) -> None:
         self._names = names
         self._shape: re.Pattern[str] | None = None
-        self._places = (0, 0, 0)
+        self._places: tuple[int, int | None, int] = (0, None, 0)
         self._learned = 0
         self._times: dict[str, tuple[int, int]] = {}
 
@@ -94,27 +95,28 @@ class FactLines:
         """The entries of a block of whole lines, which end in LF."""
         if self._learned > _SHAPES or not self._names.leaves_alone(text):
             return None
-        lines = text.count("\n") + 1
+        done = self._entries(text)
+        return self._entries(text) if done is None and self._learn(text) else done
+
+    def _entries(self, text: str) -> Done | None:
         rows = self._shape.findall(text) if self._shape is not None else ()
-        if len(rows) != lines:
-            self._learn(text)
-            rows = self._shape.findall(text) if self._shape is not None else ()
-            if len(rows) != lines:
-                return None
+        if len(rows) != text.count("\n") + 1:
+            return None
         done, times = Done(), self._times
         add, kinds, file, directory = done.append, _KINDS, Kind.FILE, Kind.DIRECTORY
         what, length, modify = self._places
         for row in rows:
             kind = kinds.get(row[what], False)
-            if kind is None or row[3] in _SELF:
+            name = row[-1]
+            if kind is None or name in _SELF:
                 continue
             when = times.get(row[modify]) or self._time(row[modify])
             if when is None:
                 return None
-            if kind is file and row[length]:
-                add(Entry(row[3], file, int(row[length]), when[0], when[1]))
+            if kind is file and length is not None and row[length]:
+                add(Entry(name, file, int(row[length]), when[0], when[1]))
             elif kind is directory:
-                add(Entry(row[3], directory, 0, when[0], when[1]))
+                add(Entry(name, directory, 0, when[0], when[1]))
             else:
                 return None
         return done
@@ -127,15 +129,25 @@ class FactLines:
             self._times[modify] = found
         return found
 
-    def _learn(self, text: str) -> None:
-        """The order of facts, from the line of a block that has most of them; each may be missing in others."""
-        self._learned += 1
+    def _learn(self, text: str) -> bool:
+        """The order of facts, from the line of a block that has most of them; each but the type may be missing in
+        others. Where there are only folders, it may be that none has a size: a file teaches more. Answers whether it
+        is another than before."""
         sample = max(text.split("\n"), key=lambda line: line.partition(" ")[0].count(";"))
         facts = [fact.partition("=")[0] for fact in sample.partition(" ")[0].split(";") if "=" in fact]
-        lower = [fact.lower() for fact in facts]
-        wanted = [fact for fact in lower if fact in _WANTED]
-        if sorted(wanted) != sorted(_WANTED) or parse_mlsx(sample) is None:
-            return
-        parts = [f"(?:{re.escape(fact)}={_WANTED.get(fact.lower(), _OTHER)};)?" for fact in facts]
-        self._shape = re.compile(f"^{''.join(parts)} (.+)$", re.M)
-        self._places = wanted.index("type"), wanted.index("size"), wanted.index("modify")
+        wanted = ["size" if fact == "sizd" else fact for fact in map(str.lower, facts) if fact in _WANTED]
+        if sorted(wanted) not in (["modify", "size", "type"], ["modify", "type"]) or parse_mlsx(sample) is None:
+            return False
+        parts = []
+        last = max(number for number, fact in enumerate(facts) if fact.lower() in _WANTED)
+        for fact in facts[: last + 1]:
+            name = "siz[ed]" if fact.lower() in ("size", "sizd") else re.escape(fact)
+            part = f"{name}={_WANTED.get(fact.lower(), _OTHER)};"
+            parts.append(part if fact.lower() == "type" else f"(?:{part})?")
+        before, self._shape = self._shape, re.compile(f"^{''.join(parts)}[^ \\n]* (.+)$", re.M)
+        if self._shape == before:
+            return False
+        self._learned += 1
+        length = wanted.index("size") if "size" in wanted else None
+        self._places = wanted.index("type"), length, wanted.index("modify")
+        return True
