@@ -12,7 +12,6 @@ the same number of connections.
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import shutil
 import statistics
@@ -25,7 +24,7 @@ from typing import cast
 
 import trio
 
-from mountcore.commands.process import GARBAGE
+from mountcore.commands.process import prepare_machine
 from mountcore.remotes.protocol import ANYTHING, Entry, Remote, Span
 from mountcore.remotes.registry import open_remote
 from tests.servers import FtpServer, Tls, proftpd, pure_ftpd, pyftpdlib, vsftpd
@@ -247,7 +246,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=5000)
     parser.add_argument("--tree", type=int, default=20000)
     given = parser.parse_args()
-    gc.set_threshold(*GARBAGE)  # as in a mount and a server
+    prepare_machine()  # as in a mount and a server
     with STARTERS[given.server](tls=Tls(given.tls)) as server:
         scratch = server.root.parent / "scratch"
         scratch.mkdir()

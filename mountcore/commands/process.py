@@ -63,7 +63,7 @@ Show = Callable[[Pending], Awaitable[None]]
 
 def run(plan: Plan) -> int:
     """Serve until told to end; answers the exit code. Raises the one problem there was, not a group of it."""
-    _prepare_machine()
+    prepare_machine()
     process = _Process(plan)
     try:
         trio.run(process.run)
@@ -78,7 +78,7 @@ def run(plan: Plan) -> int:
     return process.code
 
 
-def _prepare_machine() -> None:
+def prepare_machine() -> None:
     """As many descriptors as allowed (every file in use has one), and large buffers that go back when freed.
 
     glibc raises its threshold for mapped blocks with every large block that is freed, and then keeps megabyte
