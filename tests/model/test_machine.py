@@ -26,7 +26,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from mountcore.errors import Corrupt, NoSpace, StorageError, TimedOut, Unreachable
 from mountcore.handle import Handle, OpenFlags
-from mountcore.settings import CacheSettings, ReadSettings, TreeSettings, VfsSettings
+from mountcore.settings import CacheMode, CacheSettings, ReadSettings, TreeSettings, VfsSettings
 from mountcore.vfs import Vfs
 
 from . import live, scene
@@ -84,12 +84,16 @@ class CoreMachine(RuleBasedStateMachine):
         max_size=st.sampled_from([None, None, 3 << 20]),
         cache_time=st.sampled_from([0.0, 5.0, 300.0]),
         chunk=st.sampled_from([64 * KIB, None]),
+        mode=st.sampled_from([CacheMode.FULL, CacheMode.FULL, CacheMode.WRITES]),
     )
-    def begin(self, kind: str, write_back: float, max_size: int | None, cache_time: float, chunk: int | None) -> None:
+    def begin(
+        self, kind: str, write_back: float, max_size: int | None, cache_time: float, chunk: int | None, mode: CacheMode
+    ) -> None:
         self.place = Path(tempfile.mkdtemp(prefix="machine-"))
         self.caches = 0
         self.remote: Faulty = scene.memory() if kind == "memory" else scene.folder(self.place / "store")
         self.chosen = (write_back, max_size, cache_time, chunk)
+        self.mode = mode
         self.tight = max_size is not None
         self.faulted = False
         self.counter = 0
@@ -121,7 +125,7 @@ class CoreMachine(RuleBasedStateMachine):
             VfsSettings(
                 cache=CacheSettings(
                     directory=self.place / f"cache{self.caches}", write_back=write_back, max_size=max_size,
-                    poll_interval=30.0, max_age=200.0,
+                    poll_interval=30.0, max_age=200.0, mode=self.mode,
                 ),
                 read=ReadSettings(chunk_size=chunk, buffer_size=128 * KIB, timeout=200.0),
                 tree=TreeSettings(cache_time=cache_time),
@@ -325,6 +329,8 @@ class CoreMachine(RuleBasedStateMachine):
         file = self.tree.get(path)
         if file is None or len(self.open) >= 3:
             return
+        if not writes and self.mode is not CacheMode.FULL:
+            return  # whoever reads past the cache reads the version that he opened, or an error
         flags = OpenFlags.READ | OpenFlags.WRITE if writes else OpenFlags.READ
 
         async def run() -> Handle:
