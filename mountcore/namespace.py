@@ -221,10 +221,10 @@ class Namespace:
             if loser is not None:
                 await self._contents.preserve(loser)
             moved, entry = False, None
-            changed = [found for found in (item, loser) if found is not None and found.dirty]
+            changed = [found for found in (item, loser) if found is not None and _at_stake(found)]
             move = Move(
                 old, new, _may_be(node, item), item.id if item is not None else None,
-                loser.id if loser is not None and loser.dirty else None,
+                loser.id if loser is not None and _at_stake(loser) else None,
             )  # fmt: skip
             with self._tree.changing((node.parent, node.name), (parent, name)):
                 if self._contents.stored_at_remote(node, item):
@@ -349,7 +349,7 @@ class Namespace:
             for item in self._store.loaded_below(old):
                 self._contents.fetcher.stop(item)
             async with self._contents.uncertain(parent, *[p for p in [node.parent] if p]):
-                changed = [item for item in self._store.dirty_items() if item.path.startswith(old + "/")]
+                changed = [item for item in self._store.loaded_below(old) if _at_stake(item)]
                 move = Move(old, new)
 
                 async def rename() -> None:
@@ -480,6 +480,11 @@ class Namespace:
         if node is None or not node.linked:
             raise NotFound(join(parent.path(), name))
         return node
+
+
+def _at_stake(item: Item) -> bool:
+    """Whether there are changes in it, or may be before the remote answers."""
+    return item.dirty or item.handles > 0
 
 
 def _replaced(target: Node | None, loser: Item | None) -> tuple[Version | None, Version | None]:

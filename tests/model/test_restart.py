@@ -269,6 +269,38 @@ async def test_a_kill_while_the_remote_renames_loses_no_change_of_what_it_rename
 
 
 @pytest.mark.trio
+@pytest.mark.parametrize("what", ["file", "directory"])
+@pytest.mark.parametrize("happened", [False, True], ids=["not-yet", "done"])
+async def test_a_kill_while_the_remote_renames_loses_nothing_that_is_written_meanwhile(
+    tmp_path: Path, what: str, happened: bool
+) -> None:
+    """The file was only open when the rename began; what is written then completes what the remote has."""
+    remote = memory()
+    cache, image = tmp_path / "cache", tmp_path / "image"
+    await remote.inner.mkdir("d")
+    await edit(remote, "d/file", b"old" * (1 << 20))
+    async with opened(remote, settings(cache)) as vfs, trio.open_nursery() as nursery:
+        handle = await vfs.open(await vfs.resolve("d/file"), OpenFlags.READ | OpenFlags.WRITE)
+        gate = remote.gate("rename", after=happened)
+        nursery.start_soon(live.rename, vfs, *{"file": ("d/file", "d/other"), "directory": ("d", "m")}[what])
+        await gate.entered.wait()
+        await handle.write(0, b"NEW")
+        await handle.flush()
+        shutil.copytree(cache, image)  # what a kill here would leave
+        remote.down = Unreachable()
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await handle.close()
+    remote.down = None
+    path = {"file": "d/other", "directory": "m/file"}[what] if happened else "d/file"
+    async with opened(remote, settings(image)) as vfs:
+        assert not await vfs.drain()
+        assert await live.read_file(vfs, path) == b"NEW" + (b"old" * (1 << 20))[3:]
+    stored = await content_of_remote(remote.inner)
+    assert {name for name, data in stored.items() if data is not None} == {path}
+
+
+@pytest.mark.trio
 @pytest.mark.parametrize("stored", [True, False], ids=["stored", "only-tried"])
 @pytest.mark.parametrize("happened", [False, True], ids=["not-yet", "done"])
 async def test_a_kill_while_the_remote_renames_over_a_changed_file_leaves_one_of_the_two(
