@@ -169,7 +169,7 @@ DOORS: dict[str, tuple[frozenset[Ability], Callable[[ExitStack, Path], Door]]] =
     "ftp-folder": (FtpDoor.lacks, ftp_over_a_folder),
     **{f"fuse-{name}": (lacks_of(kind), mount_over(kind)) for name, kind in PLACES.items()},
 }
-_MORE = "local alias ftp-pure-ftpd sftp-proftpd webdav-rclone webdav-wsgidav webdav-copyparty s3-plain s3-rclone swift"
+_MORE = "local alias sftp-proftpd webdav-rclone webdav-wsgidav webdav-copyparty s3-plain s3-rclone swift"
 MORE = tuple(f"fuse-{name}" for name in _MORE.split())
 """Further servers of a type that has one already, and Swift, which takes minutes: run with ``--all-examples``."""
 

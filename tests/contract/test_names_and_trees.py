@@ -26,6 +26,7 @@ pytestmark = [
 ]
 
 ODD_NAMES = [
+    "no-break space\u00a0",
     "with space",
     " leading space",
     "trailing space ",

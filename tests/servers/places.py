@@ -88,6 +88,7 @@ PLACES: dict[str, Kind] = {
     "ftp-vsftpd": Kind("`ftp` (vsftpd)", partial(_served, "ftp", SERVERS["vsftpd"])),
     "ftp-pure-ftpd": Kind("`ftp` (Pure-FTPd)", partial(_served, "ftp", SERVERS["pure-ftpd"])),
     "ftp-pyftpdlib": Kind("`ftp` (pyftpdlib)", partial(_served, "ftp", SERVERS["pyftpdlib"])),
+    "ftp-rclone": Kind("`ftp` (rclone's server)", partial(_served, "ftp", SERVERS["rclone"])),
     "sftp": Kind("`sftp` (OpenSSH)", partial(_served, "sftp", SSH_SERVERS["sshd"])),
     "sftp-proftpd": Kind("`sftp` (proftpd)", partial(_served, "sftp", SSH_SERVERS["proftpd-sftp"])),
     "smb": Kind("`smb` (Samba)", partial(_served, "smb", samba)),

@@ -178,7 +178,7 @@ class Connection:
     async def transfer(self, verb: str, argument: str = "", *, rest: int = 0) -> Data:
         """Start a transfer: the data connection is up and the server has said 1yz. Raises `ReplyError`."""
         if self.server.has("PRET"):
-            await self.demand("PRET", f"{verb} {argument}".rstrip())
+            await self.demand("PRET", f"{verb} {argument}" if argument else verb)
         trying = self.server.begins is None
         try:
             return await open_data(self, verb, argument, rest)
