@@ -352,7 +352,10 @@ class Pyfuse3Session:
                 log.debug("%s stays as it is: %s", knob, problem)
 
     async def run(self) -> None:
-        await pyfuse3.main(max_tasks=self._settings.tasks or TASKS)
+        try:
+            await pyfuse3.main(max_tasks=self._settings.tasks or TASKS)
+        except* ConnectionAbortedError:  # unmounted from outside just while a request was read: an end like any other
+            log.debug("the mount went while a request was read")
 
     def close(self) -> None:
         global _taken

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from fuse_frontend.mountpoint import mounted_at
 from mountcore.errors import Refused
@@ -34,6 +35,23 @@ def test_a_mount_that_goes_while_a_request_is_read_ends_like_any_other(
     monkeypatch.setattr(os, "readv", cut)
     assert subprocess.run(["stat", mount.path / "file"], capture_output=True).returncode != 0
     assert mount.ended.wait(20)
+
+
+@pytest.mark.parametrize("session", ["pyfuse3"])
+def test_a_mount_that_goes_while_libfuse_reads_a_request_ends_like_any_other(
+    mount_here: Callable[..., Mount], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyfuse3 = pytest.importorskip("pyfuse3")
+    serve = pyfuse3.main
+
+    async def cut(max_tasks: int) -> None:
+        """What pyfuse3 raises when fuse_session_receive_buf(3) fails, out of its nursery."""
+        with trio.move_on_after(1):
+            await serve(max_tasks=max_tasks)
+        raise ExceptionGroup("", [OSError(errno.ECONNABORTED, "fuse_session_receive_buf failed")])
+
+    monkeypatch.setattr(pyfuse3, "main", cut)
+    assert mount_here().ended.wait(20)
 
 
 def test_unmounted_from_outside_it_ends(mount: Mount) -> None:
