@@ -98,21 +98,28 @@ class Doubts:
         return (await self._look(move))[0]
 
     async def _look(self, move: Move) -> tuple[bool | None, Entry | None]:
-        """See `happened`, and what has the new name."""
+        """See `happened`, and what has the new name.
+
+        The old name first: what the remote did before its last answer is seen, also where it does it between the
+        two. While the old name is there it has not happened; assumed is that it then never will, so that no remote
+        carries out a request that it has not answered after it has answered a later one about the same name (FTP
+        servers do, and their adapter waits for them).
+        """
+        try:
+            await self._remote.stat(move.old)
+            return False, None
+        except NotFound:
+            pass
+        except StorageError:
+            return None, None
         try:
             found = await self._remote.stat(move.new) if move.new else None
         except NotFound:
             return False, None
         except StorageError:
             return None, None
-        try:
-            await self._remote.stat(move.old)
-        except NotFound:
-            known = move.versions
-            return found is None or not known or any(found.version.matches(wanted) for wanted in known), found
-        except StorageError:
-            return None, None
-        return False, None
+        known = move.versions
+        return found is None or not known or any(found.version.matches(wanted) for wanted in known), found
 
     def _keep(self, move: Move, finish: Callable[[], Awaitable[None]]) -> None:
         """Find out in the background."""

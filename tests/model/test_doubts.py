@@ -114,12 +114,33 @@ async def test_a_stop_while_it_is_found_out_forgets_no_rename(tmp_path: Path) ->
     async with opened(remote, settings(tmp_path)) as vfs:
         await live.overwrite(vfs, "file", 0, b"NEW")
         await doubtful(remote, vfs, "file", "other")
-        asked = remote.gate("stat", "file")
+        asked = remote.gate("stat", "other")
         await asked.entered.wait()
         follows = remote.gate("stat", "other")
         asked.release()
         await follows.entered.wait()
     async with opened(remote, settings(tmp_path)) as vfs:
+        assert await live.read_file(vfs, "other") == CHANGED
+        assert not await vfs.drain()
+    assert await content_of_remote(remote.inner) == {"other": CHANGED}
+
+
+@pytest.mark.parametrize("replaced", [True, False], ids=["replaces", "new-name"])
+async def test_a_rename_that_is_done_while_it_is_asked_for_is_seen(tmp_path: Path, replaced: bool) -> None:
+    remote = memory()
+    await edit(remote, "file", OLD)
+    if replaced:
+        await edit(remote, "other", b"what has the name")
+    async with opened(remote, settings(tmp_path)) as vfs, trio.open_nursery() as nursery:
+        await live.overwrite(vfs, "file", 0, b"NEW")
+        remote.rule("rename", before=Unreachable("", "cut"))
+        asked = remote.gate("stat", "file")
+        nursery.start_soon(live.rename, vfs, "file", "other")
+        with trio.fail_after(5):
+            await asked.entered.wait()
+        await remote.inner.rename("file", "other")
+        asked.release()
+        await until(lambda: vfs.store.peek("file") is None)
         assert await live.read_file(vfs, "other") == CHANGED
         assert not await vfs.drain()
     assert await content_of_remote(remote.inner) == {"other": CHANGED}
