@@ -4,7 +4,8 @@ Their answer was lost, with the connection or with the process. Where something 
 about, much hangs on it: under which name the rest of a file is, and whether an upload brings back what is gone. So the
 journal has them before they are asked for. While the process lives, the remote is asked until it tells, and then what
 is here follows; after a kill the next start asks. So it is where whoever asked for them has gone away before the
-answer. Nobody changes one of the names again before it is known, and nothing is uploaded to it or below it: who wants
+answer. Renames are in the journal in any case: a file may be opened and changed while the remote carries them out.
+Nobody changes one of the names again before it is known, and nothing is uploaded to it or below it: who wants
 to has the remote asked at once.
 
 Concurrency: trio thread only; what is ``async`` is a checkpoint.
@@ -33,6 +34,13 @@ FIRST, MOST = 0.5, 30.0
 def local_version(item: Item) -> Version:
     """What is here of a changed file, to see whether it was changed further."""
     return Version(item.size, item.row.mtime_ns)
+
+
+def _is_moved(item: Item, move: Move) -> bool:
+    """Whether a rename is about this item, which may have been made while the remote was asked."""
+    if move.item is not None:
+        return item.id == move.item
+    return item.row.base is not None and any(item.row.base.matches(version) for version in move.versions)
 
 
 @final
@@ -65,17 +73,17 @@ class Doubts:
         return len(self._all)
 
     async def watch(
-        self, move: Move, about: Sequence[Item], change: Callable[[], Awaitable[Entry | None]],
-        finish: Callable[[], Awaitable[None]],
+        self, move: Move, change: Callable[[], Awaitable[Entry | None]], finish: Callable[[], Awaitable[None]],
+        *, journal: bool = True,
     ) -> Entry | None:  # fmt: skip
         """Have the remote change something, and look what became of it where the answer is lost. Raises what it said,
         unless it did it all the same; answers what it has then, if that is known.
 
-        The journal knows of what is changed here (``about``) until `Index.end_move`, which is the caller's where this
-        returns. Where nobody knows yet what became of it, ``finish`` is called should it be known later that it
-        happened: again, if it fails.
+        The journal knows it (but for removals of what is not changed here) until `Index.end_move`, which is the
+        caller's where this returns. Where nobody knows yet what became of it, ``finish`` is called should it be known
+        later that it happened: again, if it fails.
         """
-        if about:
+        if journal:
             self._store.index.begin_move(move)
         happened, found = None, None
         try:
@@ -85,9 +93,9 @@ class Doubts:
                 if isinstance(problem, StorageError):
                     happened, found = await self._look(move) if problem.retriable else (False, None)
             finally:
-                if about and happened is None:
+                if journal and happened is None:
                     self._keep(move, finish)
-                elif about and not happened:
+                elif journal and not happened:
                     self._store.index.end_move(move.old)
             if not happened:
                 raise
@@ -193,7 +201,7 @@ class Doubts:
         item, loser, dirty = self._store.peek(old), self._store.peek(new), self._store.dirty_items()
         later = loser is not None and loser.id != move.replaced
         later = later or any(found.path.startswith(new + "/") for found in dirty)
-        item = item if item is not None and item.id == move.item and not later else None
+        item = item if item is not None and _is_moved(item, move) and not later else None
         loser = None if later else loser
         below = not later and any(found.path.startswith(old + "/") for found in dirty)
         if item or loser or below:

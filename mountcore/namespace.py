@@ -114,11 +114,10 @@ class Namespace:
     async def _remove_at_remote(self, node: Node, path: str, item: Item | None) -> None:
         """Where its answer is lost, look what became of it. Of a changed file the journal knows, until its end is
         written together with the item's."""
-        if item is None or not item.dirty:
-            move, changed, generation = Move(path, ""), [], Generation(0)
-        else:
+        move, generation, changed = Move(path, ""), Generation(0), item is not None and item.dirty
+        if item is not None and changed:
             self._store.look(item)
-            move, changed, generation = Move(path, "", (local_version(item),), item.id), [item], item.generation
+            move, generation = Move(path, "", (local_version(item),), item.id), item.generation
 
         async def finish() -> None:
             if item is not None:
@@ -128,7 +127,7 @@ class Namespace:
             with contextlib.suppress(NotFound):
                 await self._remote.remove(path)
 
-        await self._doubts.watch(move, changed, remove, finish)
+        await self._doubts.watch(move, remove, finish, journal=changed)
 
     async def _finish_removal(self, node: Node, path: str, item: Item, generation: Generation) -> None:
         """It turned out that the remote did remove it."""
@@ -221,23 +220,20 @@ class Namespace:
             if loser is not None:
                 await self._contents.preserve(loser)
             moved, entry = False, None
-            changed = [found for found in (item, loser) if found is not None and _at_stake(found)]
             move = Move(
                 old, new, _may_be(node, item), item.id if item is not None else None,
-                loser.id if loser is not None and _at_stake(loser) else None,
+                loser.id if loser is not None else None,
             )  # fmt: skip
             with self._tree.changing((node.parent, node.name), (parent, name)):
                 if self._contents.stored_at_remote(node, item):
                     async with self._contents.uncertain(parent, *[p for p in [node.parent] if p]):
                         finish = partial(self._finish_renaming, move, node, parent, name)
-                        moved, entry = await self._rename_at_remote(move, target, changed, finish)
-                self._file_renamed(
-                    move, node, target, parent, item, loser, entry, moved=moved, journalled=bool(changed)
-                )
+                        moved, entry = await self._rename_at_remote(move, target, finish)
+                self._file_renamed(move, node, target, parent, item, loser, entry, moved=moved)
 
     def _file_renamed(
         self, move: Move, node: Node, target: Node | None, parent: Node, item: Item | None, loser: Item | None,
-        entry: Entry | None, *, moved: bool, journalled: bool,
+        entry: Entry | None, *, moved: bool,
     ) -> None:  # fmt: skip
         """The remote has renamed the file, or (``moved`` is false) had nothing of it: here as well."""
         old, new, name = move.old, move.new, move.new.rpartition("/")[2]
@@ -251,7 +247,7 @@ class Namespace:
         origin = (item.row.base, item.row.attempt) if item is not None else None
         if item is not None and not moved:  # the upload that comes replaces what has the name now
             item.row.base, item.row.attempt = _replaced(target, loser)
-        ended = old if moved and journalled else None
+        ended = old if moved else None
         try:
             if item is not None and item.row.path is not None:
                 self._store.publish(item, new, moved=ended, owed=moved)
@@ -292,7 +288,7 @@ class Namespace:
                         with contextlib.suppress(StorageError):  # what was replaced; or found already, and opened
                             await self._contents.preserve(loser)
                     entry = await self._remote.stat(move.new) if self._remote.caps.tags else None
-                    self._file_renamed(move, node, target, parent, item, loser, entry, moved=True, journalled=True)
+                    self._file_renamed(move, node, target, parent, item, loser, entry, moved=True)
         self._changes.entry(before, move.old.rpartition("/")[2], None)
         self._changes.entry(parent, name, node, gone=target)
 
@@ -302,7 +298,7 @@ class Namespace:
             raise Busy(path, "it was in conflict with the remote's version just now")
 
     async def _rename_at_remote(
-        self, move: Move, target: Node | None, changed: list[Item], finish: Callable[[], Awaitable[None]]
+        self, move: Move, target: Node | None, finish: Callable[[], Awaitable[None]]
     ) -> tuple[bool, Entry | None]:
         """Answers False when the remote turned out not to have it, and what it has now if names change that. See
         `Doubts.watch`."""
@@ -322,7 +318,7 @@ class Namespace:
             return await self._remote.stat(new) if caps.tags else None
 
         try:
-            entry = await self._doubts.watch(move, changed, rename, finish)
+            entry = await self._doubts.watch(move, rename, finish)
         except NotFound:
             return False, None
         return True, entry if caps.tags else None
@@ -349,14 +345,13 @@ class Namespace:
             for item in self._store.loaded_below(old):
                 self._contents.fetcher.stop(item)
             async with self._contents.uncertain(parent, *[p for p in [node.parent] if p]):
-                changed = [item for item in self._store.loaded_below(old) if _at_stake(item)]
                 move = Move(old, new)
 
                 async def rename() -> None:
                     await self._remote.rename(old, new)
 
                 with self._tree.changing((node.parent, node.name), (parent, name)):
-                    await self._doubts.watch(move, changed, rename, partial(self._finish_renaming_directory, move))
+                    await self._doubts.watch(move, rename, partial(self._finish_renaming_directory, move))
                     self._directory_renamed(move, node, parent)
 
     def _directory_renamed(self, move: Move, node: Node, parent: Node) -> None:
@@ -480,11 +475,6 @@ class Namespace:
         if node is None or not node.linked:
             raise NotFound(join(parent.path(), name))
         return node
-
-
-def _at_stake(item: Item) -> bool:
-    """Whether there are changes in it, or may be before the remote answers."""
-    return item.dirty or item.handles > 0
 
 
 def _replaced(target: Node | None, loser: Item | None) -> tuple[Version | None, Version | None]:

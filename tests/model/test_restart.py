@@ -269,21 +269,37 @@ async def test_a_kill_while_the_remote_renames_loses_no_change_of_what_it_rename
 
 
 @pytest.mark.trio
-@pytest.mark.parametrize("what", ["file", "directory"])
+@pytest.mark.parametrize("what", ["file", "file-replaces", "directory"])
 @pytest.mark.parametrize("happened", [False, True], ids=["not-yet", "done"])
+@pytest.mark.parametrize("when", ["before", "cached", "meanwhile"])
 async def test_a_kill_while_the_remote_renames_loses_nothing_that_is_written_meanwhile(
-    tmp_path: Path, what: str, happened: bool
+    tmp_path: Path, what: str, happened: bool, when: str
 ) -> None:
-    """The file was only open when the rename began; what is written then completes what the remote has."""
+    """The file was only open when the rename began, or was not even that; what is written then completes what the
+    remote has."""
+    replaced = what == "file-replaces"
+    names = ("d", "m") if what == "directory" else ("d/file", "d/other")
     remote = memory()
     cache, image = tmp_path / "cache", tmp_path / "image"
     await remote.inner.mkdir("d")
     await edit(remote, "d/file", b"old" * (1 << 20))
     async with opened(remote, settings(cache)) as vfs, trio.open_nursery() as nursery:
-        handle = await vfs.open(await vfs.resolve("d/file"), OpenFlags.READ | OpenFlags.WRITE)
+        await vfs.resolve("d/file")
+        if replaced:
+            await live.write_file(vfs, "d/other", b"replaced")
+            assert not await vfs.drain()
+            await live.read_file(vfs, "d/other")
+        if when == "cached":
+            reader = await vfs.open(await vfs.resolve("d/file"), OpenFlags.READ)
+            await reader.read(1 << 20, 10)
+            await reader.close()
+        if when == "before":
+            handle = await vfs.open(await vfs.resolve("d/file"), OpenFlags.READ | OpenFlags.WRITE)
         gate = remote.gate("rename", after=happened)
-        nursery.start_soon(live.rename, vfs, *{"file": ("d/file", "d/other"), "directory": ("d", "m")}[what])
+        nursery.start_soon(live.rename, vfs, *names)
         await gate.entered.wait()
+        if when != "before":
+            handle = await vfs.open(await vfs.resolve("d/file"), OpenFlags.READ | OpenFlags.WRITE)
         await handle.write(0, b"NEW")
         await handle.flush()
         shutil.copytree(cache, image)  # what a kill here would leave
@@ -292,12 +308,13 @@ async def test_a_kill_while_the_remote_renames_loses_nothing_that_is_written_mea
         with trio.CancelScope(shield=True):
             await handle.close()
     remote.down = None
-    path = {"file": "d/other", "directory": "m/file"}[what] if happened else "d/file"
+    path = ("m/file" if what == "directory" else "d/other") if happened else "d/file"
+    left = {"d/other"} if replaced else set()
     async with opened(remote, settings(image)) as vfs:
         assert not await vfs.drain()
         assert await live.read_file(vfs, path) == b"NEW" + (b"old" * (1 << 20))[3:]
     stored = await content_of_remote(remote.inner)
-    assert {name for name, data in stored.items() if data is not None} == {path}
+    assert {name for name, data in stored.items() if data is not None} == {path} | left
 
 
 @pytest.mark.trio
