@@ -278,6 +278,7 @@ class Contents:
         node, path = self.node_of(item), item.path
         if item.row.path is None or item.dirty:
             return False
+        base = item.row.base
         try:
             entry = await self.remote.stat(path)
         except NotFound:
@@ -286,6 +287,8 @@ class Contents:
             raise
         if entry.kind is not Kind.FILE or item.dirty or item.path != path:
             return entry.kind is Kind.FILE
+        if item.row.base is not base:  # it was stored here meanwhile, say: what came is perhaps older than that
+            return True
         log.info("%s changed at the remote while it was read; reading starts anew", path)
         renewed = self.renew(item, entry.version) is not None
         if node is not None:

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import trio
 
-from mountcore.errors import Corrupt, NotFound, StorageError, TimedOut, Unreachable
+from mountcore.errors import Corrupt, NotFound, Stale, StorageError, TimedOut, Unreachable
 from mountcore.handle import OpenFlags
 from mountcore.settings import CacheMode, ReadSettings, VfsSettings
 from mountcore.vfs import Vfs
 
+from . import live
 from .faulty import Faulty, Gate
 from .live import read_file
 from .scene import edit, memory, opened, settings, until
+from .storage import content_of_remote
 
 pytestmark = pytest.mark.trio
 MIB = 1 << 20
@@ -322,3 +324,27 @@ async def test_past_the_cache_a_fault_in_an_adapter_ends_one_read_and_not_the_co
         with pytest.raises(Corrupt, match="adapter failed"):
             await read_file(vfs, "f")
         assert await read_file(vfs, "g") == b"fine"
+
+
+async def test_an_answer_from_before_a_change_here_was_stored_does_not_count_after_it(tmp_path: Path) -> None:
+    """A read asks what the file is now; until it hears that, the file is changed here and stored."""
+    remote = memory()
+    await edit(remote, "f", b"1" * (4 * MIB))
+    async with opened(remote, settings(tmp_path)) as vfs:
+        handle = await vfs.open(await vfs.resolve("f"), OpenFlags.READ)
+        remote.rule("read", before=Stale("f", "it is being replaced"))
+        answer = remote.gate("stat", "f", after=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(handle.read, 3 * MIB, 10)
+            await answer.entered.wait()
+            await live.write_file(vfs, "f", b"2" * (4 * MIB))
+            assert not await vfs.drain()
+            fetched = remote.fetched
+            answer.release()
+        assert await handle.read(3 * MIB, 10) == b"2" * 10
+        assert remote.fetched == fetched, "what is here was not given up"
+        await handle.close()
+        await live.write_file(vfs, "f", b"3")
+        assert not await vfs.drain()
+        assert await live.names(vfs) == {"f"}
+    assert await content_of_remote(remote.inner) == {"f": b"3"}
