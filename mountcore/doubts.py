@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import final
 
 import trio
@@ -181,9 +182,10 @@ class Doubts:
             if not doubt.over:
                 raise Unreachable(doubt.move.old, "it is not known yet whether it was renamed or removed")
 
-    async def recover(self, *, reachable: bool) -> None:
+    async def recover(self, finish: Callable[[Move], Awaitable[None]], *, reachable: bool) -> None:
         """Before anything else: the last run ended while the remote renamed or removed something.
 
+        Where a remote that can be reached does not tell of a rename, it is found out in the background: ``finish``.
         Changed files follow the name, and those that were replaced or removed are gone, as they were to be. What was
         written since, by a run that had no remote to ask, stays as it is; that run finds what was being removed as it
         was.
@@ -194,9 +196,9 @@ class Doubts:
             if not move.new:
                 await self._recover_removal(move, reachable=reachable)
             elif reachable:
-                await self._recover_rename(move)
+                await self._recover_rename(move, finish)
 
-    async def _recover_rename(self, move: Move) -> None:
+    async def _recover_rename(self, move: Move, finish: Callable[[Move], Awaitable[None]]) -> None:
         old, new = move.old, move.new
         item, loser, dirty = self._store.peek(old), self._store.peek(new), self._store.dirty_items()
         later = loser is not None and loser.id != move.replaced
@@ -207,7 +209,8 @@ class Doubts:
         if item or loser or below:
             happened = await self.happened(move)
             if happened is None:
-                return  # the next start asks again
+                self._keep(move, partial(finish, move))
+                return
             if happened:
                 log.info("%s was being renamed to %s when the last run ended, and it was", old, new)
                 if item is not None:

@@ -325,7 +325,38 @@ class Namespace:
 
     async def recover(self, *, reachable: bool) -> None:
         """Before anything else: the last run ended while the remote renamed or removed something."""
-        await self._doubts.recover(reachable=reachable)
+        await self._doubts.recover(self._finish_recovery, reachable=reachable)
+
+    async def _finish_recovery(self, move: Move) -> None:
+        """It turned out that a rename of an earlier run did happen; unless people went on, it is renamed here."""
+        (above, _, name), (below, _, new_name) = move.old.rpartition("/"), move.new.rpartition("/")
+        try:
+            before, parent = await self._directory(above), await self._directory(below)
+            node = await self._tree.find(before, name)
+        except NotFound:
+            return
+        if node is not None and node.kind is Kind.FILE:
+            await self._finish_renaming(move, node, parent, new_name)
+        elif self._tree.loaded(move.old) is not None:
+            await self._finish_renaming_directory(move)
+        else:
+            async with self._names.trees, self._names.hold((before, name), (parent, new_name)):
+                loser = self._store.peek(move.new)
+                async with self._writeback.paused(loser, below=move.old):
+                    if loser is not None and loser.id == move.replaced:
+                        self._store.unlink(loser)
+                        self._contents.lose(loser)
+                    elif not any(item.path.startswith(move.new + "/") for item in self._store.dirty_items()):
+                        self._store.rename_tree(move.old, move.new)
+                        self._store.pins.moved(move.old, move.new)
+                    self._tree.forget(before)
+                    self._tree.forget(parent)
+
+    async def _directory(self, path: str) -> Node:
+        node = self._tree.root
+        for name in path.split("/") if path else ():
+            node = await self._lookup(node, name)
+        return node
 
     def _apply_moved(self, node: Node, item: Item | None, entry: Entry) -> None:
         node.version = entry.version

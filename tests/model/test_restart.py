@@ -318,6 +318,59 @@ async def test_a_kill_while_the_remote_renames_loses_nothing_that_is_written_mea
 
 
 @pytest.mark.trio
+@pytest.mark.parametrize("what", ["file", "directory", "replaced"])
+@pytest.mark.parametrize("happened", [False, True], ids=["not-yet", "done"])
+@pytest.mark.parametrize("looked", [False, True], ids=["", "looked-at"])
+async def test_a_start_that_is_not_told_what_became_of_a_rename_finds_out_later(
+    tmp_path: Path, what: str, happened: bool, looked: bool
+) -> None:
+    """The storage can be reached, and the two names cannot be asked for."""
+    remote = memory()
+    cache, image = tmp_path / "cache", tmp_path / "image"
+    await remote.inner.mkdir("d")
+    await edit(remote, "d/file", b"old" * (1 << 20))
+    if what == "replaced":
+        await edit(remote, "d/other", b"replaced")
+    old, new = ("d", "m") if what == "directory" else ("d/file", "d/other")
+    async with opened(remote, settings(cache)) as vfs, trio.open_nursery() as nursery:
+        if what == "replaced":
+            await live.write_file(vfs, "d/other", b"changed")
+        else:
+            await live.overwrite(vfs, "d/file", 0, b"NEW")
+        gate = remote.gate("rename", after=happened)
+        nursery.start_soon(live.rename, vfs, old, new)
+        await gate.entered.wait()
+        shutil.copytree(cache, image)  # what a kill here would leave
+        remote.down = Unreachable()
+        nursery.cancel_scope.cancel()
+    remote.down = None
+    rules = [remote.rule("stat", path, times=1 << 20, before=Unreachable("", "cut")) for path in (old, new)]
+    async with opened(remote, settings(image, write_back=0.01)) as vfs:
+        assert vfs.snapshot().doubts == 1
+        path = ("m/file" if what == "directory" else "d/other") if happened else "d/file"
+        if looked:
+            await vfs.children(await vfs.resolve("d" if not happened or what != "directory" else ""))
+        puts = remote.asked("put")
+        await until(lambda: any(upload.tries for upload in vfs.snapshot().uploads), "an upload was refused")
+        assert remote.asked("put") == puts
+        for rule in rules:
+            remote.rules.remove(rule)
+        await until(lambda: not vfs.snapshot().doubts, "it is known what happened")
+        assert not await vfs.drain()
+        whole = b"old" * (1 << 20)
+        whole = whole if what == "replaced" else b"NEW" + whole[3:]
+        assert await live.read_file(vfs, path) == whole
+    ends = {path: whole}
+    if what == "replaced" and not happened:
+        ends["d/other"] = b"changed"
+    stored = await content_of_remote(remote.inner)
+    assert {name: data for name, data in stored.items() if data is not None} == ends
+    async with opened(remote, settings(image)) as vfs:
+        assert not vfs.snapshot().uploads
+        assert await live.read_file(vfs, path) == whole
+
+
+@pytest.mark.trio
 @pytest.mark.parametrize("stored", [True, False], ids=["stored", "only-tried"])
 @pytest.mark.parametrize("happened", [False, True], ids=["not-yet", "done"])
 async def test_a_kill_while_the_remote_renames_over_a_changed_file_leaves_one_of_the_two(
