@@ -186,9 +186,9 @@ class Doubts:
         """Before anything else: the last run ended while the remote renamed or removed something.
 
         Where a remote that can be reached does not tell of a rename, it is found out in the background: ``finish``.
-        Changed files follow the name, and those that were replaced or removed are gone, as they were to be. What was
-        written since, by a run that had no remote to ask, stays as it is; that run finds what was being removed as it
-        was.
+        Files follow the name, and those that were replaced or removed are gone, as they were to be: also what is only
+        cached, for two files of one size may be of one second. What was written since, by a run that had no remote to
+        ask, stays as it is; that run finds what was being removed as it was.
         """
         for move in self._store.index.moves():
             for path in (move.old, move.new):
@@ -200,12 +200,12 @@ class Doubts:
 
     async def _recover_rename(self, move: Move, finish: Callable[[Move], Awaitable[None]]) -> None:
         old, new = move.old, move.new
-        item, loser, dirty = self._store.peek(old), self._store.peek(new), self._store.dirty_items()
-        later = loser is not None and loser.id != move.replaced
+        item, loser, dirty = self._store.get(old), self._store.get(new), self._store.dirty_items()
+        later = loser is not None and loser.dirty and loser.id != move.replaced
         later = later or any(found.path.startswith(new + "/") for found in dirty)
         item = item if item is not None and _is_moved(item, move) and not later else None
         loser = None if later else loser
-        below = not later and any(found.path.startswith(old + "/") for found in dirty)
+        below = not later and (not move.versions or any(found.path.startswith(old + "/") for found in dirty))
         if item or loser or below:
             happened = await self.happened(move)
             if happened is None:
@@ -215,10 +215,10 @@ class Doubts:
                 log.info("%s was being renamed to %s when the last run ended, and it was", old, new)
                 if item is not None:
                     self._store.publish(item, new, moved=old)
-                elif below:
-                    self._store.rename_tree(old, new)
                 elif loser is not None:
                     self._store.unlink(loser)
+                elif below:
+                    self._store.rename_tree(old, new)
         self._store.index.end_move(old)
 
     async def _recover_removal(self, move: Move, *, reachable: bool) -> None:

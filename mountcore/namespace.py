@@ -341,7 +341,7 @@ class Namespace:
             await self._finish_renaming_directory(move)
         else:
             async with self._names.trees, self._names.hold((before, name), (parent, new_name)):
-                loser = self._store.peek(move.new)
+                loser = self._store.get(move.new)
                 async with self._writeback.paused(loser, below=move.old):
                     if loser is not None and loser.id == move.replaced:
                         self._store.unlink(loser)

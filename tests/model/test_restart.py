@@ -17,7 +17,7 @@ from mountcore.remotes.protocol import Span, Version
 from mountcore.settings import TreeSettings
 
 from . import live
-from .scene import edit, memory, opened, settings, until
+from .scene import edit, folder, memory, opened, settings, until
 from .storage import content_of_remote
 
 
@@ -368,6 +368,33 @@ async def test_a_start_that_is_not_told_what_became_of_a_rename_finds_out_later(
     async with opened(remote, settings(image)) as vfs:
         assert not vfs.snapshot().uploads
         assert await live.read_file(vfs, path) == whole
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("read", [["old", "new"], ["new"]], ids=["both-cached", "one-cached"])
+@pytest.mark.parametrize("happened", [False, True], ids=["not-yet", "done"])
+async def test_a_kill_while_the_remote_renames_over_a_file_of_the_same_size_and_time_shows_no_other_bytes(
+    tmp_path: Path, happened: bool, read: list[str]
+) -> None:
+    """Nothing was changed here, only cached; by what the storage says the two files cannot be told apart."""
+    remote = folder(tmp_path / "store")
+    cache, image = tmp_path / "cache", tmp_path / "image"
+    for name in ("old", "new"):
+        await edit(remote, name, name.encode() * 1000)
+        os.utime(tmp_path / "store" / name, (10**9, 10**9))
+    async with opened(remote, settings(cache)) as vfs:
+        for name in read:
+            await live.read_file(vfs, name)
+    async with opened(remote, settings(cache)) as vfs, trio.open_nursery() as nursery:
+        gate = remote.gate("rename", after=happened)
+        nursery.start_soon(live.rename, vfs, "old", "new")
+        await gate.entered.wait()
+        shutil.copytree(cache, image)  # what a kill here would leave
+        nursery.cancel_scope.cancel()
+    stored = {path.name: path.read_bytes() for path in (tmp_path / "store").iterdir()}
+    assert len(stored) == (1 if happened else 2)
+    async with opened(remote, settings(image)) as vfs:
+        assert {name: await live.read_file(vfs, name) for name in await live.names(vfs)} == stored
 
 
 @pytest.mark.trio
