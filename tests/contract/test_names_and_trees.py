@@ -158,7 +158,7 @@ async def test_remove(remote: Remote) -> None:
     assert await entries(remote) == {}
 
 
-async def test_rename_a_file(remote: Remote) -> None:
+async def test_rename_a_file(place: Place, remote: Remote) -> None:
     assert remote.caps.rename is not RenameScope.NONE
     await remote.mkdir("d")
     await put(remote, "f", b"content")
@@ -167,6 +167,8 @@ async def test_rename_a_file(remote: Remote) -> None:
     after = await remote.stat("d/g")
     if remote.caps.tags:  # a copy at an object store may have another tag; who renames asks (`Capabilities.tags`)
         before, after = before._replace(tag=""), after._replace(tag="")
+        if place.name in LONG_TAIL:  # … and another time, where the storage keeps none but its own
+            before = before._replace(mtime_ns=None)
     assert after.version.matches(before.version)
     assert await fetch(remote, "d/g") == b"content"
     with pytest.raises(NotFound):

@@ -131,7 +131,7 @@ class LongTail(Remote):
             atomic_put=self._service.scheme not in _NOT_ATOMIC,
             conditional_put=can.write_with_if_not_exists and can.write_with_if_match,
             real_directories=can.create_dir,
-            tags=can.read_with_if_match or can.write_with_if_match,
+            tags=can.read_with_if_match or can.write_with_if_match or not can.rename,  # a copy has a time of its own
             assumes_root=True,
             copy=can.copy,
             public_link=False,
