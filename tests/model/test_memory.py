@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from mountcore.cache.item import Item
 from mountcore.cache.rows import Row
 from mountcore.cache.store import IDLE_FILES
+from mountcore.errors import NotFound
 from mountcore.tree import Node
 
 from . import live
@@ -117,3 +119,22 @@ async def test_names_that_come_and_go_leave_nothing_in_memory(tmp_path: Path) ->
         gc.collect()
         kinds = (Item, Node, Row)
         assert sum(isinstance(found, kinds) for found in gc.get_objects()) < count
+
+
+@pytest.mark.trio
+async def test_names_that_are_not_there_leave_nothing_in_memory(tmp_path: Path) -> None:
+    async with opened(memory(), settings(tmp_path)) as vfs:
+
+        async def ask(prefix: str) -> None:
+            for number in range(5000):
+                with pytest.raises(NotFound):
+                    await vfs.lookup(vfs.root, f"{prefix}{number}")
+            gc.collect()
+
+        await ask("first")
+        tracemalloc.start()
+        try:
+            await ask("second")
+            assert tracemalloc.get_traced_memory()[0] < 100_000, "20 bytes for each name"
+        finally:
+            tracemalloc.stop()
