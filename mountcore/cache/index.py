@@ -25,8 +25,8 @@ from typing import Any, final
 
 from ..errors import NoSpace, StorageError
 from . import rows as sql
+from .indexlog import IndexLog
 from .rows import ItemId, Move, Row, Unreadable
-from .shared import SharedSync
 
 FORMAT = 2
 RESERVE = 4 << 20
@@ -106,8 +106,7 @@ class Index:
         self._path = path
         self.marker = path.with_name("damaged")
         """Says that a former process found the file damaged."""
-        self._shared_sync = SharedSync(self._sync)
-        self._log_is_named = False
+        self._log = IndexLog(path)
         self._owed: list[sql.Statement] = []
         self._reserve = path.with_name("reserve")
         self._reserved = self._reserve.exists() and self._reserve.stat().st_blocks * 512 >= RESERVE
@@ -382,24 +381,7 @@ class Index:
         """
         if self._owed:
             raise StorageError("", "the cache index could not be written before")
-        self._shared_sync()
-
-    def _sync(self) -> None:
-        # A commit in WAL mode with synchronous=NORMAL is in the log file but not synced (sqlite.org/wal.html §2.1);
-        # syncing that file by any descriptor does what synchronous=FULL would have done at each commit.
-        wal = f"{self._path}-wal"
-        try:
-            descriptor = os.open(wal, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return
-        try:
-            if self._log_is_named:
-                os.fdatasync(descriptor)
-            else:  # the first time its name in the directory as well
-                os.fsync(descriptor)
-                self._log_is_named = True
-        finally:
-            os.close(descriptor)
+        self._log.sync()
 
     def checkpoint(self) -> None:
         """Move the log into the database file, over a connection of its own. Blocking; in a worker thread."""
@@ -446,6 +428,8 @@ class Index:
             self._owe(statements, problem)
         else:
             self._owed.clear()
+            if not self.starved:
+                self._log.grow()
 
     def _owe(self, statements: tuple[sql.Statement, ...], problem: OSError) -> None:
         log.warning("the cache index cannot be written now, and is to be later: %s", problem)
