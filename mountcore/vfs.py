@@ -411,7 +411,7 @@ class Vfs:
         """`stage`, for who cannot wait."""
         if self.settings.read_only:
             raise ReadOnly("")
-        return Stage(self, self.store.new(None, base=None, dirty=True))
+        return Stage(self, self.store.stage())
 
     # the remote's room
 

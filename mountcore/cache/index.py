@@ -20,6 +20,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -29,6 +30,8 @@ from .indexlog import IndexLog
 from .rows import ItemId, Move, Row, Unreadable
 
 FORMAT = 2
+AT_ONCE = 64
+"""Ids that are put aside in one step, see `Index.stage`."""
 RESERVE = 4 << 20
 """Bytes of the disk that are kept for the index, so that a full disk can be tidied."""
 
@@ -107,6 +110,10 @@ class Index:
         self.marker = path.with_name("damaged")
         """Says that a former process found the file damaged."""
         self._log = IndexLog(path)
+        self._block = self._spare = range(0)
+        """Ids that were put aside last for `stage`, and those of them that are left."""
+        self._staged: set[ItemId] = set()
+        """Ids that it gave, of which there is no row yet."""
         self._owed: list[sql.Statement] = []
         self._reserve = path.with_name("reserve")
         self._reserved = self._reserve.exists() and self._reserve.stat().st_blocks * 512 >= RESERVE
@@ -136,6 +143,7 @@ class Index:
             raise sqlite3.DatabaseError(f"format {found}, this program writes {FORMAT}")
         if not _EXPECTED.items() <= _definitions(self._db).items():
             raise sqlite3.DatabaseError("its tables are not those that this program makes")
+        run("DELETE FROM trash WHERE EXISTS (SELECT 1 FROM items WHERE items.id = trash.id)")
         self._next = 1 + max(
             run(f"SELECT coalesce(max({column}), 0) FROM {table}").fetchone()[0]  # noqa: S608
             for column, table in (("seq", "sqlite_sequence"), ("id", "items"), ("id", "trash"))
@@ -161,6 +169,8 @@ class Index:
     def close(self) -> None:
         """Checkpoint and close."""
         try:
+            if self._block:
+                self._write(self._without_spare())
             self._ask("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             self._db.close()
@@ -187,6 +197,30 @@ class Index:
         self._write(sql.insert(row, ident))
         self._next += 1
         return ItemId(ident)
+
+    def stage(self) -> ItemId:
+        """An id for an item that is not to be known before `publish`; `delete` if it never is.
+
+        Until then it is in the trash, for a crash, where a step of the index puts many.
+        """
+        if not self._spare:
+            spare = range(self._next, self._next + AT_ONCE)
+            self._write(self._without_spare(), *(("INSERT INTO trash VALUES (?)", (i,)) for i in spare))
+            self._block = self._spare = spare
+            self._next = spare.stop
+        ident = ItemId(self._spare[0])
+        self._spare = self._spare[1:]
+        self._staged.add(ident)
+        return ident
+
+    def _without_spare(self) -> sql.Statement:
+        """Those that were put aside last are not in the trash any more, but for what is to be deleted."""
+        first = self._spare.start if self._spare else self._block.stop
+        return (
+            "DELETE FROM trash WHERE id >= ? AND id < ?"
+            " AND (id >= ? OR EXISTS (SELECT 1 FROM items WHERE items.id = trash.id))",
+            (self._block.start, self._block.stop, first),
+        )
 
     def save(self, *rows: Row, used: Iterable[Row] = (), owed: bool = False) -> None:
         """Write everything but the path, and of those that were only ``used`` the access time, in one step."""
@@ -223,14 +257,19 @@ class Index:
     def publish(self, row: Row, *, moved: str | None = None, owed: bool = False) -> None:
         """:meth:`save` and :meth:`link` to ``row.path``, and :meth:`end_move` of the name it had, in one step."""
         ended = [] if moved is None else [sql.end_move(moved)]
+        staged = row.id in self._staged
         try:  # the name is nearly always free
-            self._write(sql.update(row, with_path=True), *ended)
-        except sqlite3.IntegrityError:
-            self._write(sql.update(row), *sql.link(row.id, row.path), *ended, owed=owed)
-        except OSError as problem:
-            if not owed:
+            self._write(sql.insert(row, row.id) if staged else sql.update(row, with_path=True), *ended)
+        except (sqlite3.IntegrityError, OSError) as problem:
+            if not owed and isinstance(problem, OSError):
                 raise
-            self._owe((sql.update(row), *sql.link(row.id, row.path), *ended), problem)
+            facts = sql.insert(replace(row, path=None), row.id) if staged else sql.update(row)
+            statements = facts, *sql.link(row.id, row.path), *ended
+            if isinstance(problem, OSError):
+                self._owe(statements, problem)
+            else:
+                self._write(*statements, owed=owed)
+        self._staged.discard(row.id)
 
     def rename_tree(self, old: str, new: str) -> None:
         """Rename every item below the directory ``old``; one that has such a name already loses it. `end_move`, too."""
@@ -258,6 +297,7 @@ class Index:
             *([] if gone is None else [sql.end_move(gone)]),
             owed=owed,
         )
+        self._staged.difference_update(items)
 
     def trash(self) -> list[ItemId]:
         """Ids whose files are still to be deleted."""

@@ -132,6 +132,11 @@ class Store:
             self.link(item, path)
         return item
 
+    def stage(self) -> Item:
+        """Make an item that is dirty, empty and unknown to the index until `publish`."""
+        row = Row(self.index.stage(), None, 0, time.time_ns(), dirty=True, atime=time.time())
+        return self.adopt(row)
+
     def dirty_items(self) -> list[Item]:
         """Every named item that the remote does not have yet."""
         if not self._marked:
@@ -647,8 +652,12 @@ class Store:
 
     def set_aside(self, ident: ItemId, why: str) -> None:
         """Keep a data file that nobody can place in ``lost+found``, and forget its entry."""
-        aside = self.directory / "lost+found" / str(ident)
-        aside.parent.mkdir(0o700, exist_ok=True)
+        folder = self.directory / "lost+found"
+        folder.mkdir(0o700, exist_ok=True)
+        aside, again = folder / str(ident), 0
+        while aside.exists():  # an index that was lost had that id, too
+            again += 1
+            aside = folder / f"{ident}.{again}"
         with contextlib.suppress(FileNotFoundError):
             os.rename(self._file(ident), aside)
             log.warning("a cache file was set aside as %s: %s", aside, why)
