@@ -23,7 +23,7 @@ import trio
 from ...errors import Corrupt, Denied, InvalidName, TimedOut, Unreachable, Unsupported
 from .console import LOGIN, Console
 from .data import Data, never_mind, open_data
-from .dial import Draining, Stream, close_now, network, open_tcp, socket_of
+from .dial import Draining, Stream, close_now, network, open_tcp, receive_at_once, send_at_once, socket_of
 from .options import DataConnection
 from .replies import Reply, ReplyError, means_too_many
 from .server import Server
@@ -155,6 +155,10 @@ class Connection:
     async def reply(self, within: float | None = None) -> Reply:
         """Read the next reply, for at most ``within`` seconds. No checkpoint if it has arrived with another."""
         here = self._buffer.find(b"\n")
+        if here < 0:
+            with network(self._options.address, "waiting for a reply"):
+                self._buffer += receive_at_once(self._stream, LINE_LIMIT) or b""  # of its end, the next call tells
+            here = self._buffer.find(b"\n")
         first = self._taken(here) if here >= 0 else ""
         lines = [first]
         if not first or first[3:4] == "-":
@@ -373,8 +377,11 @@ class Connection:
             count += 1
         self._owed += count
         self.settled = False
-        with network(self._options.address, "sending", self._options.timeout):
-            await self._stream.send_all(packet)
+        with network(self._options.address, "sending"):
+            sent = send_at_once(self._stream, packet)
+        if sent < len(packet):
+            with network(self._options.address, "sending", self._options.timeout):
+                await self._stream.send_all(packet[sent:])
 
     async def _lines(self, first: str) -> list[str]:
         lines = [first]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, final
 import trio
 
 from ...errors import Busy, Corrupt, StorageError, TimedOut, Unreachable
-from .dial import Stream, bulky, close_now, network, open_to_peer
+from .dial import Stream, bulky, close_now, network, open_to_peer, receive_at_once
 from .options import DataConnection
 from .replies import Reply, ReplyError
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 RECEIVE = 1 << 20
+ALONE = 1 << 20
+"""Bytes that may be received at a stretch, if they are there, before other tasks have their turn."""
 LISTINGS = ("LIST", "MLSD", "NLST")
 _SIX = r"(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3})"
 
@@ -188,6 +190,8 @@ class Data:
         self._asked = 0
         """NOOPs whose replies may be on the way."""
         self._spoke = trio.current_time()
+        self._alone = 0
+        """Bytes that came without letting other tasks run."""
 
     async def __aenter__(self) -> Data:
         return self
@@ -199,8 +203,18 @@ class Data:
 
     async def receive(self, most: int = RECEIVE) -> bytes | bytearray:
         """The next bytes; b"" at the end, which only `finish` proves to be the real one."""
-        with network(self._options.address, "receiving", self._options.timeout):
-            block = await self._stream.receive_some(most)
+        block: bytes | bytearray | None
+        with network(self._options.address, "receiving"):
+            block = receive_at_once(self._stream, most)
+        if block is None:
+            with network(self._options.address, "receiving", self._options.timeout):
+                block = await self._stream.receive_some(most)
+            self._alone = 0
+        elif self._alone < ALONE:
+            self._alone += len(block)
+        else:
+            await trio.lowlevel.checkpoint()
+            self._alone = 0
         await self._keep_alive()
         return block
 
@@ -212,9 +226,12 @@ class Data:
 
     async def finish(self) -> Reply:
         """Close and read the final reply; raises `ReplyError` unless the server says it was whole."""
-        with trio.move_on_after(self._options.shut_timeout):
-            with suppress(trio.BrokenResourceError):  # the reply tells whether that matters
-                await self._stream.aclose()
+        if isinstance(self._stream, trio.SSLStream):
+            with trio.move_on_after(self._options.shut_timeout):
+                with suppress(trio.BrokenResourceError):  # the reply tells whether that matters
+                    await self._stream.aclose()
+        else:
+            close_now(self._stream)
         reply = await self._final()
         if not reply.ok:
             raise ReplyError(reply)
