@@ -6,7 +6,9 @@ import re
 import sys
 import xml.etree.ElementTree as ET
 
-MISSING = re.compile(r"/dev/fuse|fusermount|not installed|not found|no such (server|command)", re.IGNORECASE)
+MISSING = re.compile(
+    r"/dev/fuse|fusermount|needs? root|only root|not installed|not found|no such (server|command)", re.IGNORECASE
+)
 
 
 def main(report: str) -> int:

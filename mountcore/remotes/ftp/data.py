@@ -210,11 +210,11 @@ class Data:
             with network(self._options.address, "receiving", self._options.timeout):
                 block = await self._stream.receive_some(most)
             self._alone = 0
-        elif self._alone < ALONE:
-            self._alone += len(block)
         else:
-            await trio.lowlevel.checkpoint()
-            self._alone = 0
+            self._alone += len(block)
+            if self._alone >= ALONE:
+                self._alone = 0
+                await trio.lowlevel.checkpoint()
         await self._keep_alive()
         return block
 
