@@ -32,6 +32,8 @@ class IndexLog:
         """The disk has its name in the directory, for it was synced before."""
         self._stop = 0
         """Where its zeros end; 0 before there are some."""
+        self._synced = 0
+        """How long it was when it was last synced: longer than that means that it was written to the end."""
 
     def sync(self) -> None:
         """Put it on the disk. Blocking, from any thread; those who wait share one."""
@@ -43,6 +45,7 @@ class IndexLog:
         except FileNotFoundError:
             return
         try:
+            self._synced = os.fstat(descriptor).st_size
             if self._named:
                 os.fdatasync(descriptor)
             else:
@@ -54,17 +57,15 @@ class IndexLog:
     def grow(self) -> None:
         """Make it longer where that helps: it is synced now and then, and has been written to its end.
 
-        Nobody may be writing to the database. Does nothing where the disk refuses.
+        Nobody may be writing to the database. Does nothing where the disk refuses, and nearly always: then it costs
+        no call of the system.
         """
-        if not self._named:
+        if self._synced <= self._stop:
             return
         with contextlib.suppress(OSError):
-            stop = os.stat(self._path).st_size
-            if stop == self._stop:
-                return
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
             try:
-                os.pwrite(descriptor, bytes(AHEAD), stop)
+                os.pwrite(descriptor, bytes(AHEAD), os.fstat(descriptor).st_size)
                 self._stop = os.fstat(descriptor).st_size
             finally:
                 os.close(descriptor)

@@ -35,6 +35,7 @@ def test_a_log_that_is_synced_grows_ahead_and_then_not_for_long(index: Index, tm
         assert log_of(tmp_path).stat().st_size == ahead
     for number in range(500):
         index.set_fact("more", "x" * 4000 + str(number))
+        index.sync()
     grown = log_of(tmp_path).stat().st_size
     assert grown > ahead
     assert grown - ahead >= indexlog.AHEAD
