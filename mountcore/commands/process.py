@@ -24,6 +24,7 @@ import logging
 import os
 import resource
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -57,6 +58,9 @@ HEAP_MOST = (1 << 20) + (64 << 10)
 GARBAGE = (50_000, 20, 20)
 """When Python looks for cycles that nobody holds (gc.set_threshold). With its own 700 it looks through all names of a
 listing several times while it is made, for a sixth of the time; what was imported it need not look through at all."""
+SWITCH = 0.0005
+"""Seconds after which a thread that wants to run Python has its turn (sys.setswitchinterval). With Python's own 0.005
+an FTP session that serves small files is half as fast while files are uploaded in the background."""
 USERS = "the users of the auth proxy"
 Show = Callable[[Pending], Awaitable[None]]
 
@@ -83,7 +87,7 @@ def prepare_machine() -> None:
 
     glibc raises its threshold for mapped blocks with every large block that is freed, and then keeps megabyte
     buffers in its heap: 64 MiB more resident after reading 2 GiB, against 5 MiB with the threshold held. And Python
-    looks for garbage less often.
+    looks for garbage less often, and lets its threads take turns more often.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -95,6 +99,7 @@ def prepare_machine() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 4 * HEAP_MOST)
     gc.freeze()
     gc.set_threshold(*GARBAGE)
+    sys.setswitchinterval(SWITCH)
 
 
 async def drain(views: Iterable[Vfs], limit: float | None, show: Show, *, as_now: bool = False) -> tuple[Upload, ...]:
