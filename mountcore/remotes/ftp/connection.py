@@ -22,7 +22,7 @@ import trio
 
 from ...errors import Corrupt, Denied, InvalidName, TimedOut, Unreachable, Unsupported
 from .console import LOGIN, Console
-from .data import Data, never_mind, open_data
+from .data import LISTINGS, Data, never_mind, open_data
 from .dial import Draining, Stream, close_now, network, open_tcp, receive_at_once, send_at_once, socket_of
 from .options import DataConnection
 from .replies import Reply, ReplyError, means_too_many
@@ -123,15 +123,20 @@ class Connection:
         for command in commands:
             self._known.append((command, await self.reply()))
 
-    def foresees_epsv(self) -> bool:
-        """Whether the next transfer will begin with EPSV, so that it can be sent ahead."""
+    def preparing(self, verb: str, argument: str = "") -> list[tuple[str, str]]:
+        """What will be asked before this transfer begins, where that is EPSV, so that it can be sent ahead."""
         kind = self._options.data
-        passive = kind is DataConnection.EPSV or (kind is DataConnection.AUTO_PASSIVE and self.server.epsv_proved)
-        return passive and not self.server.has("PRET")
+        if kind is DataConnection.EPSV or (kind is DataConnection.AUTO_PASSIVE and self.server.epsv_proved):
+            return [*self._announcing(verb, argument), ("EPSV", "")]
+        return []
+
+    def _announcing(self, verb: str, argument: str) -> list[tuple[str, str]]:
+        """Servers that are many machines want to know what a data connection will be for."""
+        return [("PRET", f"{verb} {argument}" if argument else verb)] if self.server.has("PRET") else []
 
     def may_begin(self) -> bool:
         """Whether a listing may be asked for before there is a data connection for it: not all servers may bear it."""
-        return bool(self.server.pipelines) and self.server.begins is not False and self.foresees_epsv()
+        return bool(self.server.pipelines) and self.server.begins is not False and bool(self.preparing("LIST"))
 
     def skip_to(self, verb: str) -> None:
         """Of what was sent ahead, what comes before this is not asked for."""
@@ -181,15 +186,27 @@ class Connection:
 
     async def transfer(self, verb: str, argument: str = "", *, rest: int = 0) -> Data:
         """Start a transfer: the data connection is up and the server has said 1yz. Raises `ReplyError`."""
-        if self.server.has("PRET"):
-            await self.demand("PRET", f"{verb} {argument}" if argument else verb)
         trying = self.server.begins is None
         try:
-            return await open_data(self, verb, argument, rest)
+            return await self._transfer(verb, argument, rest)
         except ReplyError:
             if not (trying and self.server.begins is False and self.settled):
                 raise
-        return await open_data(self, verb, argument, rest)  # in the order that this server wants
+        return await self._transfer(verb, argument, rest)  # in the order that this server wants
+
+    async def _transfer(self, verb: str, argument: str, rest: int) -> Data:
+        if verb in LISTINGS and self.begun is None and self.may_begin():
+            await self.ahead(*self.preparing(verb, argument), begin=(verb, argument))
+        elif self.begun is None and not self._known:
+            await self.ahead(*self.preparing(verb, argument))
+        try:
+            for announcement in self._announcing(verb, argument):
+                await self.demand(*announcement)
+        except ReplyError:
+            if self.begun is not None:
+                await never_mind(self)
+            raise
+        return await open_data(self, verb, argument, rest)
 
     async def protected(self, raw: trio.SocketStream) -> Stream:
         """A data connection as it has to be here: encrypted if commands are, and told so."""

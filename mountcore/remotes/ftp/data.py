@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, final
 import trio
 
 from ...errors import Busy, Corrupt, StorageError, TimedOut, Unreachable
-from .dial import Stream, bulky, close_now, network, open_to_peer, receive_at_once
+from .dial import Stream, bulky, close_now, network, open_to_peer, receive_at_once, send_at_once
 from .options import DataConnection
 from .replies import Reply, ReplyError
 
@@ -40,8 +40,6 @@ async def open_data(connection: Connection, verb: str, argument: str, rest: int)
     server, options = connection.server, connection.server.options
     listener = await _listen(connection) if options.data.active else None
     raw: trio.SocketStream | None = None
-    if verb in LISTINGS and connection.begun is None and connection.may_begin():
-        await connection.ahead(("EPSV", ""), begin=(verb, argument))
     begun = connection.begun == (verb, argument)
     try:
         if listener is None:
@@ -220,8 +218,11 @@ class Data:
 
     async def send(self, data: bytes | memoryview) -> None:
         """Send all of it."""
-        with network(self._options.address, "sending", self._options.timeout):
-            await self._stream.send_all(data)
+        with network(self._options.address, "sending"):
+            sent = send_at_once(self._stream, data)
+        if sent < len(data):
+            with network(self._options.address, "sending", self._options.timeout):
+                await self._stream.send_all(memoryview(data)[sent:])
         await self._keep_alive()
 
     async def finish(self) -> Reply:

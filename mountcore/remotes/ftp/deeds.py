@@ -23,7 +23,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -60,6 +60,9 @@ class Deed:
     def concerns(self, path: str) -> bool:
         """Whether it may change what is found at ``path``, above or below it. Pure."""
         return any(_related(path, mine) for mine in (self.path, self.other) if mine)
+
+
+_FIELDS = [field.name for field in fields(Deed)]
 
 
 def _related(one: str, other: str) -> bool:
@@ -183,7 +186,7 @@ class Diary:
             if self._file is None:
                 self._open()
             assert self._file is not None
-            text = b"" if deed is None else json.dumps(asdict(deed)).encode()
+            text = b"" if deed is None else json.dumps({name: getattr(deed, name) for name in _FIELDS}).encode()
             if len(text) < SLOT:
                 os.pwrite(self._file, text + b"\0", slot * SLOT)
         except OSError as problem:

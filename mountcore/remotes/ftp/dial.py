@@ -70,7 +70,7 @@ def receive_at_once(stream: Stream, most: int) -> bytes | None:
         return None
 
 
-def send_at_once(stream: Stream, data: bytes) -> int:
+def send_at_once(stream: Stream, data: bytes | memoryview) -> int:
     """How many of these bytes the kernel takes without waiting; none where TLS has to see them. No checkpoint."""
     if isinstance(stream, trio.SSLStream):
         return 0

@@ -104,10 +104,10 @@ async def _list(session: Session, directory: str) -> AsyncGenerator[list[Listed]
     """CWD proves that the directory exists, as an empty LIST does not; and no name is in LIST's argument,
     where servers see options and patterns."""
     connection = session.connection
-    if connection.foresees_epsv():
+    listing = ("LIST", "-a" if session.server.list_all else "")
+    if preparing := connection.preparing(*listing):
         known = session.server.list_works and session.server.list_all is not None and connection.may_begin()
-        listing = ("LIST", "-a" if session.server.list_all else "")
-        await connection.ahead(("CWD", session.wire(directory)), ("EPSV", ""), begin=listing if known else None)
+        await connection.ahead(("CWD", session.wire(directory)), *preparing, begin=listing if known else None)
     reply = await session.enter(session.wire(directory))
     if not reply.ok:
         raise await session.refuse_listing(directory, reply)

@@ -39,9 +39,16 @@ class Session:
         connection.directory = None  # it may have been moved since, and another be there now
 
         self._names: NameEncoding = self.server.options.names
+        self._wires: dict[str, str] = {}
 
     def wire(self, path: str) -> str:
         """The absolute path on the server; raises `InvalidName`."""
+        found = self._wires.get(path)
+        if found is None:  # an upload asks ten times
+            found = self._wires[path] = self._encoded(path)
+        return found
+
+    def _encoded(self, path: str) -> str:
         try:
             parts = [self._names.encode(part) for part in check_path(path).split("/")] if path else []
             start = [self._names.encode(part) for part in self._root.split("/") if part]
@@ -109,8 +116,8 @@ class Session:
 
     async def about_to_read(self, path: str) -> None:
         """Send what comes before RETR ahead, in one packet."""
-        epsv = [("EPSV", "")] if self.connection.foresees_epsv() else []
-        await self.connection.ahead(*await self.probing(path), *epsv)
+        preparing = self.connection.preparing("RETR", await self.at(path))
+        await self.connection.ahead(*await self.probing(path), *preparing)
 
     async def probe(self, path: str) -> Entry | None:
         """Like `stat`, by commands about this one path only; None where the server's no may mean anything."""
