@@ -61,6 +61,8 @@ FORMS: dict[str, tuple[Starter, dict[str, str]]] = {
         {},
     ),
     "listings of DOS": (lambda: pyftpdlib(without=["MLSD", "MLST"], dos=True), {}),
+    "PRET": (lambda: pyftpdlib(pret=True), {}),
+    "PRET, LIST": (lambda: pyftpdlib(pret=True, without=["MLSD", "MLST"]), {}),
     "two connections": (lambda: vsftpd(config={"max_per_ip": "2"}), {"concurrency": "8"}),
 }
 
@@ -137,6 +139,21 @@ async def test_everything_on_every_server(form: str) -> None:
             assert {"md5", "sha1", "sha256"} <= remote.caps.hashes
         if form == "two connections":
             assert remote.caps.parallelism <= 2
+        await remote.aclose()
+
+
+@pytest.mark.parametrize("without", [(), ("MLSD", "MLST")], ids=["MLSD", "LIST"])
+async def test_what_is_asked_ahead_of_a_server_with_pret_may_be_refused(without: tuple[str, ...]) -> None:
+    with pyftpdlib(pret=True, without=without) as server, opened(server, concurrency="1") as remote:
+        await put(remote, "file", b"content")
+        for _ in range(3):
+            assert set(await entries(remote)) == {"file"}
+            with trio.fail_after(10):
+                with pytest.raises(NotFound):
+                    await entries(remote, "missing")
+                with pytest.raises(NotFound):
+                    await fetch(remote, "missing")
+                assert await fetch(remote, "file") == b"content"
         await remote.aclose()
 
 

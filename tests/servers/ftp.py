@@ -143,12 +143,14 @@ def pyftpdlib(
     max_per_ip: int = 0,
     host: str = LOOPBACK,
     dos: bool = False,
+    pret: bool = False,
 ) -> Iterator[FtpServer]:
-    """pyftpdlib in a process of its own, optionally without some commands, or with DOS listings."""
+    """pyftpdlib in a process of its own, optionally without some commands, with DOS listings, or wanting PRET."""
     with _place(tls, host) as place:
         config = {
             "host": host,
             "dos": dos,
+            "pret": pret,
             "port": place.port,
             "root": str(place.root),
             "user": USER,

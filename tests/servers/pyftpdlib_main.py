@@ -33,11 +33,47 @@ class _Dos(_Filesystem):
             yield f"{when} {kind} {name}\r\n".encode("utf-8", "surrogateescape")
 
 
+class _Distributed(FTPHandler):  # type: ignore[misc]
+    """As servers that are many machines: PRET says before EPSV or PASV what the data connection will be for."""
+
+    proto_cmds = FTPHandler.proto_cmds | {"PRET": {"perm": None, "auth": True, "arg": True, "help": "PRET command"}}
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._extra_feats.append("PRET")
+        self._announced = ""
+
+    def ftp_PRET(self, line: str) -> None:
+        """Take note, or say that there is no such file."""
+        verb, _, path = line.partition(" ")
+        if verb in ("RETR", "MLSD") and path and not os.path.exists(self.fs.ftp2fs(path)):
+            self.respond("550 No such file or directory.")
+            return
+        self._announced = line
+        self.respond("200 OK, planning to use that.")
+
+    def ftp_EPSV(self, line: str) -> None:
+        """Only after PRET."""
+        if self._announced:
+            super().ftp_EPSV(line)
+        else:
+            self.respond("503 PRET first.")
+
+    def process_command(self, cmd: str, *arguments: Any, **options: Any) -> Any:
+        """A transfer must be what was announced, and is announced once."""
+        if cmd in ("RETR", "STOR", "APPE", "MLSD", "LIST", "NLST"):
+            announced, self._announced = self._announced, ""
+            if announced.partition(" ")[0] != cmd:
+                self.respond("503 PRET said something else.")
+                return None
+        return super().process_command(cmd, *arguments, **options)
+
+
 def main(config: dict[str, Any]) -> None:
-    """Serve until killed. ``without`` lists commands that the server shall not know."""
+    """Serve until killed. ``without`` lists commands that the server shall not know; ``pret``: it wants PRET."""
     authorizer = DummyAuthorizer()
     authorizer.add_user(config["user"], config["password"], config["root"], perm="elradfmwMT")
-    base = TLS_FTPHandler if config.get("certificate") else FTPHandler
+    base = _Distributed if config.get("pret") else TLS_FTPHandler if config.get("certificate") else FTPHandler
     handler = type("Handler", (base,), {})
     handler.authorizer = authorizer
     handler.abstracted_fs = _Dos if config.get("dos") else _Filesystem

@@ -126,7 +126,8 @@ class Connection:
     def preparing(self, verb: str, argument: str = "") -> list[tuple[str, str]]:
         """What will be asked before this transfer begins, where that is EPSV, so that it can be sent ahead."""
         kind = self._options.data
-        if kind is DataConnection.EPSV or (kind is DataConnection.AUTO_PASSIVE and self.server.epsv_proved):
+        proved = self.server.epsv and self.server.epsv_proved
+        if kind is DataConnection.EPSV or (kind is DataConnection.AUTO_PASSIVE and proved):
             return [*self._announcing(verb, argument), ("EPSV", "")]
         return []
 

@@ -83,7 +83,8 @@ async def _connect(connection: Connection) -> trio.SocketStream:
     host, family = connection.peer()
     kind = options.data
     v6 = family == socket.AF_INET6
-    if kind is DataConnection.EPSV or (kind is DataConnection.AUTO_PASSIVE and (server.epsv or v6)):
+    asked = connection.begun is not None  # EPSV was sent with it, whatever has been learned since
+    if kind is DataConnection.EPSV or (kind is DataConnection.AUTO_PASSIVE and (server.epsv or v6 or asked)):
         only = kind is DataConnection.EPSV or v6
         reply = await connection.command("EPSV")
         match = re.search(r"\((.)\1\1(\d{1,5})\1\)", reply.text)
@@ -104,7 +105,8 @@ async def _connect(connection: Connection) -> trio.SocketStream:
                 await connection.reply()  # the listing cannot be transferred
             if reply.code == 421 or only:
                 raise ReplyError(reply)
-        server.epsv = False
+        if reply.code != 503 or not server.epsv_proved:  # else out of order, as what came before was refused
+            server.epsv = False
     reply = await connection.command("PASV")
     match = re.search(_SIX, reply.text)
     if reply.code != 227 or not match or any(int(part) > 255 for part in match.groups()):
