@@ -143,7 +143,7 @@ class Index:
             raise sqlite3.DatabaseError(f"format {found}, this program writes {FORMAT}")
         if not _EXPECTED.items() <= _definitions(self._db).items():
             raise sqlite3.DatabaseError("its tables are not those that this program makes")
-        run("DELETE FROM trash WHERE EXISTS (SELECT 1 FROM items WHERE items.id = trash.id)")
+        self._write(("DELETE FROM trash WHERE EXISTS (SELECT 1 FROM items WHERE items.id = trash.id)", ()))
         self._next = 1 + max(
             run(f"SELECT coalesce(max({column}), 0) FROM {table}").fetchone()[0]  # noqa: S608
             for column, table in (("seq", "sqlite_sequence"), ("id", "items"), ("id", "trash"))
