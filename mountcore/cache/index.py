@@ -260,16 +260,18 @@ class Index:
         staged = row.id in self._staged
         try:  # the name is nearly always free
             self._write(sql.insert(row, row.id) if staged else sql.update(row, with_path=True), *ended)
-        except (sqlite3.IntegrityError, OSError) as problem:
-            if not owed and isinstance(problem, OSError):
+        except sqlite3.IntegrityError:
+            self._write(*self._taking_the_name(row), *ended, owed=owed)
+        except OSError as problem:
+            if not owed:
                 raise
-            facts = sql.insert(replace(row, path=None), row.id) if staged else sql.update(row)
-            statements = facts, *sql.link(row.id, row.path), *ended
-            if isinstance(problem, OSError):
-                self._owe(statements, problem)
-            else:
-                self._write(*statements, owed=owed)
+            self._owe((*self._taking_the_name(row), *ended), problem)
         self._staged.discard(row.id)
+
+    def _taking_the_name(self, row: Row) -> list[sql.Statement]:
+        """`publish`, from whoever has it."""
+        facts = sql.insert(replace(row, path=None), row.id) if row.id in self._staged else sql.update(row)
+        return [facts, *sql.link(row.id, row.path)]
 
     def rename_tree(self, old: str, new: str) -> None:
         """Rename every item below the directory ``old``; one that has such a name already loses it. `end_move`, too."""

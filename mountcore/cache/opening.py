@@ -24,7 +24,7 @@ from ..errors import Refused, StorageError
 from . import logtail
 from .index import Index, is_damage
 from .rows import ItemId
-from .store import Store
+from .store import Store, unused
 
 log = logging.getLogger(__name__)
 
@@ -155,11 +155,7 @@ def _open_index(directory: Path, identity: str, left: str) -> Index:
 
 
 def _set_aside(directory: Path) -> Path:
-    aside = directory / "lost+found" / time.strftime("%Y%m%dT%H%M%S")
-    suffix = 0
-    while aside.exists():
-        suffix += 1
-        aside = aside.with_name(f"{aside.name.split('.')[0]}.{suffix}")
+    aside = unused(directory / "lost+found" / time.strftime("%Y%m%dT%H%M%S"))
     aside.mkdir(0o700, parents=True)
     for name in ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm", "data", "damaged"):
         with contextlib.suppress(FileNotFoundError):

@@ -654,10 +654,7 @@ class Store:
         """Keep a data file that nobody can place in ``lost+found``, and forget its entry."""
         folder = self.directory / "lost+found"
         folder.mkdir(0o700, exist_ok=True)
-        aside, again = folder / str(ident), 0
-        while aside.exists():  # an index that was lost had that id, too
-            again += 1
-            aside = folder / f"{ident}.{again}"
+        aside = unused(folder / str(ident))  # an index that was lost may have had that id, too
         with contextlib.suppress(FileNotFoundError):
             os.rename(self._file(ident), aside)
             log.warning("a cache file was set aside as %s: %s", aside, why)
@@ -708,6 +705,15 @@ class Store:
             with contextlib.suppress(StorageError):  # it said so already
                 self.index.close()
             os.close(self._lock)
+
+
+def unused(path: Path) -> Path:
+    """That name, with a number behind it if there is something of that name already."""
+    free, again = path, 0
+    while free.exists():
+        again += 1
+        free = path.with_name(f"{path.name}.{again}")
+    return free
 
 
 def _punch(descriptor: int, span: Span) -> bool:

@@ -23,7 +23,7 @@ import trio
 from ...errors import Corrupt, Denied, InvalidName, TimedOut, Unreachable, Unsupported
 from .console import LOGIN, Console
 from .data import LISTINGS, Data, never_mind, open_data
-from .dial import Draining, Stream, close_now, network, open_tcp, receive_at_once, send_at_once, socket_of
+from .dial import Draining, Stream, close_now, network, open_tcp, receive_at_once, send_within, socket_of
 from .options import DataConnection
 from .replies import Reply, ReplyError, means_too_many
 from .server import Server
@@ -123,13 +123,15 @@ class Connection:
         for command in commands:
             self._known.append((command, await self.reply()))
 
-    def preparing(self, verb: str, argument: str = "") -> list[tuple[str, str]]:
-        """What will be asked before this transfer begins, where that is EPSV, so that it can be sent ahead."""
+    def _foresees_epsv(self) -> bool:
+        """Whether the next transfer will be prepared by EPSV."""
         kind = self._options.data
         proved = self.server.epsv and self.server.epsv_proved
-        if kind is DataConnection.EPSV or (kind is DataConnection.AUTO_PASSIVE and proved):
-            return [*self._announcing(verb, argument), ("EPSV", "")]
-        return []
+        return kind is DataConnection.EPSV or (kind is DataConnection.AUTO_PASSIVE and proved)
+
+    def preparing(self, verb: str, argument: str = "") -> list[tuple[str, str]]:
+        """What will be asked before this transfer begins, where that is EPSV, so that it can be sent ahead."""
+        return [*self._announcing(verb, argument), ("EPSV", "")] if self._foresees_epsv() else []
 
     def _announcing(self, verb: str, argument: str) -> list[tuple[str, str]]:
         """Servers that are many machines want to know what a data connection will be for."""
@@ -137,7 +139,7 @@ class Connection:
 
     def may_begin(self) -> bool:
         """Whether a listing may be asked for before there is a data connection for it: not all servers may bear it."""
-        return bool(self.server.pipelines) and self.server.begins is not False and bool(self.preparing("LIST"))
+        return bool(self.server.pipelines) and self.server.begins is not False and self._foresees_epsv()
 
     def skip_to(self, verb: str) -> None:
         """Of what was sent ahead, what comes before this is not asked for."""
@@ -196,10 +198,9 @@ class Connection:
         return await self._transfer(verb, argument, rest)  # in the order that this server wants
 
     async def _transfer(self, verb: str, argument: str, rest: int) -> Data:
-        if verb in LISTINGS and self.begun is None and self.may_begin():
-            await self.ahead(*self.preparing(verb, argument), begin=(verb, argument))
-        elif self.begun is None and not self._known:
-            await self.ahead(*self.preparing(verb, argument))
+        begin = (verb, argument) if verb in LISTINGS and self.may_begin() else None
+        if self.begun is None and (begin or not self._known):
+            await self.ahead(*self.preparing(verb, argument), begin=begin)
         try:
             for announcement in self._announcing(verb, argument):
                 await self.demand(*announcement)
@@ -395,11 +396,7 @@ class Connection:
             count += 1
         self._owed += count
         self.settled = False
-        with network(self._options.address, "sending"):
-            sent = send_at_once(self._stream, packet)
-        if sent < len(packet):
-            with network(self._options.address, "sending", self._options.timeout):
-                await self._stream.send_all(packet[sent:])
+        await send_within(self._stream, packet, self._options.address, self._options.timeout)
 
     async def _lines(self, first: str) -> list[str]:
         lines = [first]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, final
 import trio
 
 from ...errors import Busy, Corrupt, StorageError, TimedOut, Unreachable
-from .dial import Stream, bulky, close_now, network, open_to_peer, receive_at_once, send_at_once
+from .dial import Stream, bulky, close_now, network, open_to_peer, receive_at_once, send_within
 from .options import DataConnection
 from .replies import Reply, ReplyError
 
@@ -220,11 +220,7 @@ class Data:
 
     async def send(self, data: bytes | memoryview) -> None:
         """Send all of it."""
-        with network(self._options.address, "sending"):
-            sent = send_at_once(self._stream, data)
-        if sent < len(data):
-            with network(self._options.address, "sending", self._options.timeout):
-                await self._stream.send_all(memoryview(data)[sent:])
+        await send_within(self._stream, data, self._options.address, self._options.timeout)
         await self._keep_alive()
 
     async def finish(self) -> Reply:

@@ -70,6 +70,15 @@ def receive_at_once(stream: Stream, most: int) -> bytes | None:
         return None
 
 
+async def send_within(stream: Stream, data: bytes | memoryview, address: str, seconds: float) -> None:
+    """Send all of it; TimedOut after ``seconds``. No checkpoint where the kernel takes it without waiting."""
+    with network(address, "sending"):
+        sent = send_at_once(stream, data)
+    if sent < len(data):
+        with network(address, "sending", seconds):
+            await stream.send_all(memoryview(data)[sent:])
+
+
 def send_at_once(stream: Stream, data: bytes | memoryview) -> int:
     """How many of these bytes the kernel takes without waiting; none where TLS has to see them. No checkpoint."""
     if isinstance(stream, trio.SSLStream):
