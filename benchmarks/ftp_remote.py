@@ -17,16 +17,17 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import cast
 
 import trio
 
 from mountcore.commands.process import prepare_machine
-from mountcore.remotes.protocol import ANYTHING, Entry, Remote, Span
+from mountcore.remotes.protocol import ANYTHING, Entry, Remote, Span, for_a_file
 from mountcore.remotes.registry import open_remote
+from mountcore.splicing import Piece, Pipe
 from tests.servers import FtpServer, Tls, proftpd, pure_ftpd, pyftpdlib, vsftpd
 from tests.servers.ftp import ACCOUNT
 from tests.servers.process import find_program
@@ -64,28 +65,15 @@ async def _in_parallel(jobs: list[Callable[[], Awaitable[None]]]) -> None:
             nursery.start_soon(work)
 
 
-async def _written_behind(pieces: AsyncIterator[bytes], sink: int, offset: int) -> None:
-    """What has come is written while the next pieces come, all of it at once."""
-
-    async def write(waiting: trio.MemoryReceiveChannel[bytes]) -> None:
-        at = offset
-        async for piece in waiting:
-            pieces = [piece]
-            with suppress(trio.WouldBlock, trio.EndOfChannel):
-                while True:
-                    pieces.append(waiting.receive_nowait())
-            await trio.to_thread.run_sync(write_all, pieces, at)
-            at += sum(map(len, pieces))
-
-    def write_all(pieces: list[bytes], at: int) -> None:
-        for piece in pieces:
-            at += os.pwrite(sink, piece, at)
-
-    send, waiting = trio.open_memory_channel[bytes](8)
-    async with trio.open_nursery() as nursery, send:
-        nursery.start_soon(write, waiting)
-        async for piece in pieces:
-            await send.send(piece)
+def _put(piece: Piece, sink: int, offset: int) -> None:
+    if isinstance(piece, Pipe):
+        while piece.taken < len(piece):
+            piece.put(sink, offset + piece.taken, len(piece) - piece.taken)
+        return
+    view = memoryview(piece)
+    while view:
+        done = os.pwrite(sink, view, offset)
+        view, offset = view[done:], offset + done
 
 
 async def download(remote: Remote, folder: str, target: Path) -> None:
@@ -93,11 +81,10 @@ async def download(remote: Remote, folder: str, target: Path) -> None:
 
     async def span(entry: Entry, wanted: Span, sink: int) -> None:
         async with remote.read(f"{folder}/{entry.name}", wanted, entry.version) as pieces:
-            if entry.size <= MIB:
-                async for piece in pieces:
-                    os.write(sink, piece)
-            else:
-                await _written_behind(pieces, sink, wanted.start)
+            at = wanted.start
+            async for piece in for_a_file(pieces):
+                _put(piece, sink, at)
+                at += len(piece)
 
     async def one(entry: Entry) -> None:
         sink = os.open(target / entry.name, os.O_CREAT | os.O_WRONLY)

@@ -13,11 +13,12 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from mountcore.splicing import Pipe
+
 from .compression import Deflating, Inflating
 from .library import DTPHandler
 from .loop import SessionLoop
 from .rates import Throttle
-from .splicing import Pipe
 from .tls import Secured, farewell, is_plain_end
 
 RECORD = 16 << 10

@@ -18,13 +18,13 @@ import trio
 
 from mountcore.errors import Quota, StorageError
 from mountcore.handle import CachedHandle
+from mountcore.splicing import Pipe
 from mountcore.stage import Publish, Syncing
 
 from .bridge import Asked
 from .filesystem import STEP, Opened, Staged, Storage
 from .loop import SessionLoop
 from .settings import Acknowledge
-from .splicing import Pipe
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,9 @@ import trio
 
 from ..accounting import Counters, Download
 from ..errors import Corrupt, NoSpace, NotFound, Stale, StorageError, TimedOut
-from ..remotes.protocol import Remote, Span, Version
+from ..remotes.protocol import Remote, Span, Version, for_a_file
 from ..settings import ReadSettings
+from ..splicing import Piece
 from .item import Item
 from .store import Store
 
@@ -294,7 +295,7 @@ class Fetcher:
         """One ranged request; answers whether it was read to its end."""
         item = stream.item
         async with self._remote.read(stream.path, span, stream.version) as body:
-            async for piece in body:
+            async for piece in for_a_file(body):
                 if not stream.alive or item.row.base is not stream.version:
                     self._end(stream)  # not what the item is about any more; who still waits starts anew
                     return False
@@ -319,7 +320,7 @@ class Fetcher:
             raise Corrupt(stream.path, f"the remote's file ends at byte {stream.position}, {span.stop} were promised")
         return True
 
-    def _fill(self, stream: _Stream, piece: bytes, limit: int) -> int:
+    def _fill(self, stream: _Stream, piece: Piece, limit: int) -> int:
         try:
             return self._store.fill(stream.item, stream.position, piece, limit)
         except NoSpace:

@@ -30,6 +30,7 @@ from typing import NewType, final
 
 from ..errors import Corrupt
 from ..spans import Span, SpanSet
+from ..splicing import Piece, Pipe
 from .rows import ItemId, Row
 
 Data = bytes | bytearray | memoryview
@@ -192,16 +193,31 @@ class Item:
             data += more
         return data
 
-    def fill(self, offset: int, data: bytes, limit: int) -> int:
+    def fill(self, offset: int, data: Piece, limit: int) -> int:
         """Put fetched bytes where nothing is yet, below ``limit``; answers how many were new.
 
-        Bytes written locally in the meantime stay: only gaps are filled (bytes first, then the claim).
+        Bytes written locally in the meantime stay: only gaps are filled (bytes first, then the claim). After an error
+        the same may be filled in again.
         """
         new = 0
+        gaps = self.row.spans.gaps(offset, min(offset + len(data), limit, self.row.size))
+        if isinstance(data, Pipe):
+            for gap in gaps:
+                new += self._pour(data, offset, gap)
+            data.skip(len(data) - data.taken)
+            return new
         view = memoryview(data)
-        for gap in self.row.spans.gaps(offset, min(offset + len(data), limit, self.row.size)):
+        for gap in gaps:
             self._pwrite(view[gap.start - offset : gap.stop - offset], gap.start)
             new += self.row.spans.add(gap)
+        return new
+
+    def _pour(self, pipe: Pipe, offset: int, gap: Span) -> int:
+        pipe.skip(max(0, gap.start - offset - pipe.taken))
+        new = 0
+        while (start := offset + pipe.taken) < gap.stop:
+            count = pipe.put(self.fd, start, gap.stop - start)
+            new += self.row.spans.add(Span(start, start + count))
         return new
 
     def write(self, offset: int, data: Data) -> int:

@@ -28,6 +28,7 @@ from typing import final
 from ..errors import NoSpace, StorageError
 from ..remotes.protocol import Version
 from ..spans import Ledger, Span
+from ..splicing import Piece
 from .graves import Graves
 from .index import Index
 from .item import TOUCHED, UNTOUCHED, Data, Item
@@ -490,7 +491,7 @@ class Store:
         except OSError as problem:
             raise _as_ours(problem, item.path) from problem
 
-    def fill(self, item: Item, offset: int, data: bytes, limit: int) -> int:
+    def fill(self, item: Item, offset: int, data: Piece, limit: int) -> int:
         """Put fetched bytes into the gaps."""
         if self.index.starved and not self.index.make_reserve():
             raise NoSpace(item.path, "the disk of the cache is full")

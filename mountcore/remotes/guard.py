@@ -20,8 +20,9 @@ from typing import TypeVar, cast, final
 import trio
 
 from ..errors import NoSpace, Quota, StorageError, TimedOut
+from ..splicing import Pipe
 from .around import Around
-from .protocol import Changes, Entry, Remote, Span, Usage, Version
+from .protocol import Changes, Entry, Remote, Span, Usage, Version, spliced
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -72,10 +73,9 @@ class Guard(Around):
     @asynccontextmanager
     async def read(self, path: str, span: Span, version: Version | None) -> AsyncIterator[AsyncIterator[bytes]]:
         async with AsyncExitStack() as held:
-            reading = _Reading(self.inner, path, span, version)
-            await self._again(lambda: reading.open(held))
-            async with aclosing(self._pieces(reading, held)) as pieces:
-                yield pieces
+            reading = _Reading(self, path, span, version, held)
+            await self._again(reading.open)
+            yield reading
 
     async def usage(self) -> Usage:
         return await self._again(self.inner.usage)
@@ -89,21 +89,18 @@ class Guard(Around):
     async def changes(self, cursor: str | None) -> Changes:
         return await self._again(lambda: self.inner.changes(cursor))
 
-    async def _pieces(self, reading: _Reading, held: AsyncExitStack) -> AsyncGenerator[bytes, None]:
+    async def _onwards(self, reading: _Reading, step: Callable[[], Awaitable[T]]) -> T:
+        """``step``, which takes the next piece; as often as need be, behind what has arrived."""
         failures = 0
         while True:
             try:
-                async for piece in reading.pieces:
-                    failures = 0
-                    reading.done += len(piece)
-                    yield piece
-                return
+                return await step()
             except StorageError as problem:
                 if reading.done and reading.version is None:
                     raise  # the rest might be of another version
                 failures += _weight(problem)
                 await self._wait(failures, problem)
-            await self._again(lambda: reading.open(held))
+            await self._again(reading.open)
 
     async def _again(self, ask: Callable[[], Awaitable[T]]) -> T:
         failures = 0
@@ -124,21 +121,37 @@ class Guard(Around):
 
 @final
 class _Reading:
-    """A read that can be opened again behind what has arrived."""
+    """The pieces of a read that can be opened again behind what has arrived."""
 
-    def __init__(self, inner: Remote, path: str, span: Span, version: Version | None) -> None:
+    def __init__(self, guard: Guard, path: str, span: Span, version: Version | None, held: AsyncExitStack) -> None:
         self.version = version
         self.done = 0
-        self.pieces: AsyncIterator[bytes]
-        self._inner = inner
+        self._guard = guard
         self._path = path
         self._span = span
+        self._held = held
+        self._pieces: AsyncIterator[bytes]
 
-    async def open(self, held: AsyncExitStack) -> None:
+    async def open(self) -> None:
         """Open what is missing; a failed transfer before is let go of first."""
-        await held.aclose()
+        await self._held.aclose()
         rest = Span(self._span.start + self.done, self._span.stop)
-        self.pieces = await held.enter_async_context(self._inner.read(self._path, rest, self.version))
+        self._pieces = await self._held.enter_async_context(self._guard.inner.read(self._path, rest, self.version))
+
+    def __aiter__(self) -> _Reading:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._guard._onwards(self, lambda: anext(self._pieces))
+        self.done += len(piece)
+        return piece
+
+    async def spliced(self) -> Pipe | None:
+        """The next piece, left in the kernel, where that can be."""
+        piece = await self._guard._onwards(self, lambda: spliced(self._pieces))
+        if piece is not None:
+            self.done += len(piece)
+        return piece
 
 
 def _weight(problem: StorageError) -> int:

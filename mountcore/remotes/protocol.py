@@ -18,17 +18,19 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, final
 
 from ..errors import Unsupported
 from ..spans import Span
+from ..splicing import Piece, Pipe
 
 __all__ = [
     "ABSENT", "ANYTHING", "Absent", "Anything", "Capabilities", "Changes", "Entry", "Expect", "Kind", "Remote",
-    "RenameScope", "Source", "Span", "Usage", "Version", "file_stamp", "stamp_of",
+    "RenameScope", "Source", "Span", "Usage", "Version", "file_stamp",
+    "for_a_file", "spliced", "stamp_of",
 ]  # fmt: skip
 
 
@@ -209,6 +211,33 @@ def file_stamp(descriptor: int) -> str:
     """The stamp of a file on this machine: any write, and any setting of its time, gives it another."""
     facts = os.fstat(descriptor)
     return f"{facts.st_dev}:{facts.st_ino}:{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}"
+
+
+async def spliced(body: AsyncIterator[bytes]) -> Pipe | None:
+    """The next piece of what `Remote.read` yields, left in the kernel; it has to be taken before the one after it.
+
+    None where it is to be had as bytes. Some remotes can do that, for large pieces: what they yield has a method of
+    this name.
+    """
+    ask: Callable[[], Awaitable[Pipe | None]] | None = getattr(body, "spliced", None)
+    return None if ask is None else await ask()
+
+
+@final
+class for_a_file:
+    """What `Remote.read` yields, for somebody who writes each piece to a file before the next."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: AsyncIterator[bytes]) -> None:
+        self._body = body
+
+    def __aiter__(self) -> for_a_file:
+        return self
+
+    async def __anext__(self) -> Piece:
+        piece = await spliced(self._body)
+        return await anext(self._body) if piece is None else piece
 
 
 class Remote(Protocol):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ftp_frontend.splicing import Pipe
+from mountcore.splicing import Pipe
 
 from .conftest import eventually, fetch, store
 from .serving import Served

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, final
 import trio
 
 from ...errors import Busy, Corrupt, StorageError, TimedOut, Unreachable
-from .dial import Stream, bulky, close_now, network, open_to_peer, receive_at_once, send_within
+from ...splicing import Pipe
+from .dial import Stream, bulky, close_now, network, open_to_peer, receive_at_once, send_within, socket_of
 from .options import DataConnection
 from .replies import Reply, ReplyError
 
@@ -192,6 +193,9 @@ class Data:
         self._spoke = trio.current_time()
         self._alone = 0
         """Bytes that came without letting other tasks run."""
+        self._pipe: Pipe | None = None
+        self._no_pipe = False
+        """There can be none, or it is of no use."""
 
     async def __aenter__(self) -> Data:
         return self
@@ -200,6 +204,8 @@ class Data:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         close_now(self._stream)
+        if self._pipe is not None:
+            self._pipe.close()
 
     async def receive(self, most: int = RECEIVE) -> bytes | bytearray:
         """The next bytes; b"" at the end, which only `finish` proves to be the real one."""
@@ -211,12 +217,48 @@ class Data:
                 block = await self._stream.receive_some(most)
             self._alone = 0
         else:
-            self._alone += len(block)
-            if self._alone >= ALONE:
-                self._alone = 0
-                await trio.lowlevel.checkpoint()
+            await self._took(len(block))
         await self._keep_alive()
         return block
+
+    async def spliced(self, most: int) -> Pipe | None:
+        """The next bytes, left in the kernel; None at the end, and where that cannot be."""
+        pipe = self._opened_pipe()
+        if pipe is None:
+            return None
+        await self._keep_alive()
+        sock = socket_of(self._stream)
+        with network(self._options.address, "receiving"):
+            while True:
+                try:
+                    count = pipe.fill(sock.fileno(), most)
+                except BlockingIOError:
+                    with network(self._options.address, "receiving", self._options.timeout):
+                        await trio.lowlevel.wait_readable(sock)
+                    self._alone = 0
+                else:
+                    await self._took(count)
+                    return pipe if count else None
+
+    def _opened_pipe(self) -> Pipe | None:
+        if self._no_pipe or isinstance(self._stream, trio.SSLStream):
+            return None
+        if self._pipe is None:
+            try:
+                self._pipe = Pipe(RECEIVE)
+            except OSError:
+                self._no_pipe = True
+        elif not self._pipe.usable:
+            self._no_pipe = True
+            return None
+        return self._pipe
+
+    async def _took(self, count: int) -> None:
+        """So much came without a wait."""
+        self._alone += count
+        if self._alone >= ALONE:
+            self._alone = 0
+            await trio.lowlevel.checkpoint()
 
     async def send(self, data: bytes | memoryview) -> None:
         """Send all of it."""

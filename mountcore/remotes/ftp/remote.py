@@ -28,6 +28,7 @@ from ...errors import (
     Unreachable,
     Unsupported,
 )
+from ...splicing import Pipe
 from ..guard import Guard, Patience
 from ..partials import is_abandonable, is_ours, partial_name
 from ..paths import basename, check_lengths, check_path, is_below, join, parent
@@ -49,6 +50,8 @@ from .tls import Trust
 from .walk import Walk
 
 T = TypeVar("T")
+TAIL = 128 << 10
+"""Bytes of a download that are not left in the kernel; nor are those of one that has no more."""
 Batch = list[Entry]
 
 
@@ -169,8 +172,7 @@ class FtpRemote(Remote):
             async with data:
                 size = None if version is None else version.size
                 transfer = _Download(data, path, span, skip, size)
-                async with aclosing(transfer.pieces()) as pieces:
-                    yield pieces
+                yield transfer
                 await transfer.end()
 
     async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
@@ -438,14 +440,20 @@ class _Download:
         self._skip = skip
         self._ended = False
 
-    async def pieces(self) -> AsyncGenerator[bytes, None]:
-        while self._missing:
+    def __aiter__(self) -> _Download:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = b""
+        while not piece:
+            if self._ended or not self._missing:
+                raise StopAsyncIteration
             self._ended = True  # unless this works: nothing polite is left to do on a broken connection
             block = await self._data.receive(RECEIVE)
             self._ended = False
             if not block:
                 await self._finish()
-                return
+                raise StopAsyncIteration
             if self._skip:
                 skipped = min(self._skip, len(block))
                 self._skip -= skipped
@@ -453,8 +461,20 @@ class _Download:
             piece = bytes(block[: self._missing])
             self._missing -= len(piece)
             await self._count(len(block))
-            if piece:
-                yield piece
+        return piece
+
+    async def spliced(self) -> Pipe | None:
+        """The next piece, left in the kernel; not the last one, behind which it has to be looked."""
+        most = min(self._missing, self._left or 0) - TAIL
+        if self._skip or most <= 0:
+            return None
+        self._ended = True
+        piece = await self._data.spliced(most)
+        self._ended = False
+        if piece is not None:
+            self._missing -= len(piece)
+            await self._count(len(piece))
+        return piece
 
     async def _count(self, received: int) -> None:
         """Before the last byte is handed on: the file must not go on behind it."""
