@@ -27,6 +27,7 @@ import trio
 from mountcore.commands.process import prepare_machine
 from mountcore.remotes.protocol import ANYTHING, Entry, Remote, Span, for_a_file
 from mountcore.remotes.registry import open_remote
+from mountcore.remotes.sources import FileSource
 from mountcore.splicing import Piece, Pipe
 from tests.servers import FtpServer, Tls, proftpd, pure_ftpd, pyftpdlib, vsftpd
 from tests.servers.ftp import ACCOUNT
@@ -36,21 +37,6 @@ STARTERS = {"vsftpd": vsftpd, "proftpd": proftpd, "pure-ftpd": pure_ftpd, "pyftp
 CONNECTIONS = 4
 MIB = 1 << 20
 LARGE = 256 * MIB
-
-
-class FileSource:
-    """A local file to upload."""
-
-    def __init__(self, path: Path) -> None:
-        self.size = path.stat().st_size
-        self.mtime_ns = path.stat().st_mtime_ns
-        self._fd = os.open(path, os.O_RDONLY)
-
-    def pread(self, length: int, offset: int) -> bytes:
-        return os.pread(self._fd, length, offset)
-
-    def close(self) -> None:
-        os.close(self._fd)
 
 
 async def _in_parallel(jobs: list[Callable[[], Awaitable[None]]]) -> None:
@@ -107,9 +93,10 @@ async def upload(remote: Remote, source: Path, folder: str) -> None:
     """All files of a local folder, with their times."""
 
     async def one(path: Path) -> None:
-        content = FileSource(path)
-        await remote.put(f"{folder}/{path.name}", content, expect=ANYTHING, mtime_ns=content.mtime_ns)
-        content.close()
+        with path.open("rb", buffering=0) as file:
+            facts = os.fstat(file.fileno())
+            content = FileSource(file.fileno(), facts.st_size)
+            await remote.put(f"{folder}/{path.name}", content, expect=ANYTHING, mtime_ns=facts.st_mtime_ns)
 
     paths = list(source.iterdir())  # noqa: ASYNC240 - nothing else runs here
     await _in_parallel([lambda p=path: one(p) for path in paths])  # type: ignore[misc]

@@ -55,7 +55,8 @@ import trio
 
 from ..accounting import Counters, Upload, UploadState
 from ..errors import Corrupt, NotFound, Stale, StorageError
-from ..remotes.protocol import ABSENT, Entry, Expect, Remote, Version, file_stamp
+from ..remotes.protocol import ABSENT, Entry, Expect, Remote, Version
+from ..remotes.sources import FileSource
 from ..settings import CacheSettings
 from . import verify
 from .fetch import Fetcher
@@ -74,20 +75,11 @@ FREEZES = 3
 
 
 @final
-class Snapshot:
+class Snapshot(FileSource):
     """The content of an item as the remote is to store it; nobody writes while it is read."""
 
     def __init__(self, item: Item) -> None:
-        self._fd = item.fd
-        self.size = item.size
-        self.stamp = file_stamp(item.fd)
-        self.sent = 0
-
-    def pread(self, length: int, offset: int) -> bytes:
-        """Bytes at an offset; from any thread."""
-        data = os.pread(self._fd, min(length, max(0, self.size - offset)), offset)
-        self.sent = max(self.sent, offset + len(data))
-        return data
+        super().__init__(item.fd, item.size)
 
 
 @final

@@ -25,12 +25,12 @@ from typing import NamedTuple, Protocol, final
 
 from ..errors import Unsupported
 from ..spans import Span
-from ..splicing import Piece, Pipe
+from ..splicing import Piece, Pipe, Send
 
 __all__ = [
     "ABSENT", "ANYTHING", "Absent", "Anything", "Capabilities", "Changes", "Entry", "Expect", "Kind", "Remote",
     "RenameScope", "Source", "Span", "Usage", "Version", "file_stamp",
-    "for_a_file", "spliced", "stamp_of",
+    "for_a_file", "sender_of", "spliced", "stamp_of",
 ]  # fmt: skip
 
 
@@ -205,6 +205,13 @@ def stamp_of(source: Source) -> str:
     """By what a source's content is known again, in another process, too: equal stamps, equal bytes. "" where it has no
     ``stamp``, as content that is computed or passing by."""
     return str(getattr(source, "stamp", ""))
+
+
+def sender_of(source: Source) -> Send | None:
+    """A source's ``send``, by which its bytes go to a socket without being read; None where it has none, as content
+    that is looked at while it is read."""
+    send: Send | None = getattr(source, "send", None)
+    return send
 
 
 def file_stamp(descriptor: int) -> str:

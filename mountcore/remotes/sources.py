@@ -1,16 +1,39 @@
-"""Content to upload, for libraries that take it from an iterator in a thread of trio's."""
+"""Content to upload: from a file, and for libraries that take it from an iterator in a thread of trio's."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import trio
 
 from ..errors import Corrupt
-from .protocol import Source
+from .protocol import Source, file_stamp
 
-__all__ = ["PIECE", "pieces_of"]
+__all__ = ["PIECE", "FileSource", "pieces_of"]
 PIECE = 1 << 20
+
+
+class FileSource:
+    """The content of an open file, which nobody writes while it is read; how much was asked for, as progress."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self._fd = descriptor
+        self.size = size
+        self.stamp = file_stamp(descriptor)
+        self.sent = 0
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Bytes at an offset; from any thread."""
+        data = os.pread(self._fd, min(length, max(0, self.size - offset)), offset)
+        self.sent = max(self.sent, offset + len(data))
+        return data
+
+    def send(self, sock: int, length: int, offset: int) -> int:
+        """Send bytes to a socket, as many as it takes; raises what sendfile(2) raises."""
+        count = os.sendfile(sock, self._fd, offset, min(length, max(0, self.size - offset)))
+        self.sent = max(self.sent, offset + count)
+        return count
 
 
 def pieces_of(source: Source) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, final
 import trio
 
 from ...errors import Busy, Corrupt, StorageError, TimedOut, Unreachable
-from ...splicing import Pipe
+from ...splicing import Pipe, Send, push
 from .dial import Stream, bulky, close_now, network, open_to_peer, receive_at_once, send_within, socket_of
 from .options import DataConnection
 from .replies import Reply, ReplyError
@@ -264,6 +264,25 @@ class Data:
         """Send all of it."""
         await send_within(self._stream, data, self._options.address, self._options.timeout)
         await self._keep_alive()
+
+    async def send_file(self, send: Send, count: int, offset: int) -> int | None:
+        """Have the kernel send bytes of a file, ``count`` or less; answers how many. None where it cannot, or the file
+        cannot be read; which of the two it is, reading tells."""
+        if isinstance(self._stream, trio.SSLStream):
+            return None
+        sock = self._stream.socket
+        with network(self._options.address, "sending"):
+            try:
+                done = await trio.to_thread.run_sync(push, send, sock.fileno(), count, offset)
+            except ConnectionError:
+                raise
+            except OSError:
+                return None
+        if not done:
+            with network(self._options.address, "sending", self._options.timeout):
+                await trio.lowlevel.wait_writable(sock)
+        await self._keep_alive()
+        return done
 
     async def finish(self) -> Reply:
         """Close and read the final reply; raises `ReplyError` unless the server says it was whole."""

@@ -1,6 +1,7 @@
 """From a source to a data connection, always one piece ahead of the network.
 
-A source is read in threads: it may be on a busy disk, or hold back for a bandwidth limit.
+A source is read in threads: it may be on a busy disk, or hold back for a bandwidth limit. What lies in a large file
+the kernel sends by itself.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import final
 import trio
 
 from ...errors import Corrupt, StorageError
-from ..protocol import Source
+from ..protocol import Source, sender_of
 from .data import Data
 from .replies import ReplyError
 
@@ -77,18 +78,27 @@ class FirstPiece:
 
 
 async def send_all(data: Data, source: Source, path: str, progress: Progress, first: FirstPiece) -> None:
-    """All of the source, read one piece ahead."""
+    """All of the source, behind its first piece."""
     piece = first.take()
-    if progress.start + len(piece) == source.size:
-        if piece:
-            await data.send(piece)
-        progress.sent = source.size
-        return
+    if piece:
+        await data.send(piece)
+        progress.sent += len(piece)
+    send = sender_of(source)
+    while send is not None and progress.sent < source.size:
+        count = await data.send_file(send, source.size - progress.sent, progress.sent)
+        if count is None:
+            break
+        progress.sent += count
+    if progress.sent < source.size:
+        await _send_read(data, source, path, progress)
+
+
+async def _send_read(data: Data, source: Source, path: str, progress: Progress) -> None:
+    """The rest of the source, read one piece ahead."""
 
     async def read_ahead(sink: trio.MemorySendChannel[bytes | StorageError | OSError]) -> None:
-        offset = progress.start + len(piece)
+        offset = progress.sent
         async with sink:
-            await sink.send(piece)
             while offset < source.size:
                 try:
                     more = await _read(source, offset, path)
