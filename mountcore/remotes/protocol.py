@@ -30,7 +30,7 @@ from ..splicing import Piece, Pipe, Send
 __all__ = [
     "ABSENT", "ANYTHING", "Absent", "Anything", "Capabilities", "Changes", "Entry", "Expect", "Kind", "Remote",
     "RenameScope", "Source", "Span", "Usage", "Version", "file_stamp",
-    "for_a_file", "sender_of", "spliced", "stamp_of",
+    "for_a_file", "peek", "sender_of", "spliced", "stamp_of",
 ]  # fmt: skip
 
 
@@ -205,6 +205,12 @@ def stamp_of(source: Source) -> str:
     """By what a source's content is known again, in another process, too: equal stamps, equal bytes. "" where it has no
     ``stamp``, as content that is computed or passing by."""
     return str(getattr(source, "stamp", ""))
+
+
+def peek(source: Source, length: int, offset: int) -> bytes:
+    """What can be read of a source without waiting for a disk; b"" where that is nothing, or it has no ``peek``."""
+    look: Callable[[int, int], bytes] | None = getattr(source, "peek", None)
+    return b"" if look is None else look(length, offset)
 
 
 def sender_of(source: Source) -> Send | None:

@@ -23,7 +23,17 @@ import trio
 from ...errors import Corrupt, Denied, InvalidName, TimedOut, Unreachable, Unsupported
 from .console import LOGIN, Console
 from .data import LISTINGS, Data, never_mind, open_data
-from .dial import Draining, Stream, close_now, network, open_tcp, receive_at_once, send_within, socket_of
+from .dial import (
+    Draining,
+    Stream,
+    close_now,
+    network,
+    open_tcp,
+    receive_at_once,
+    receive_within,
+    send_within,
+    socket_of,
+)
 from .options import DataConnection
 from .replies import Reply, ReplyError, means_too_many
 from .server import Server
@@ -162,18 +172,10 @@ class Connection:
 
     async def reply(self, within: float | None = None) -> Reply:
         """Read the next reply, for at most ``within`` seconds. No checkpoint if it has arrived with another."""
-        here = self._buffer.find(b"\n")
-        if here < 0:
-            with network(self._options.address, "waiting for a reply"):
-                self._buffer += receive_at_once(self._stream, LINE_LIMIT) or b""  # of its end, the next call tells
-            here = self._buffer.find(b"\n")
-        first = self._taken(here) if here >= 0 else ""
-        lines = [first]
-        if not first or first[3:4] == "-":
-            limit = self._options.timeout if within is None else within
-            with network(self._options.address, "waiting for a reply", limit):
-                lines = await self._lines(first or await self._line())
-                first = lines[0]
+        limit = self._options.timeout if within is None else within
+        deadline = trio.current_time() + limit
+        first = await self._line(deadline)
+        lines = [first] if first[3:4] != "-" else await self._lines(first, deadline)
         if not _REPLY.match(first):
             raise Corrupt("", f"{self._options.address}: not an FTP reply: {first[:80]!r}")
         reply = Reply(int(first[:3]), lines[-1][4:].strip(), tuple(lines))
@@ -398,25 +400,32 @@ class Connection:
         self.settled = False
         await send_within(self._stream, packet, self._options.address, self._options.timeout)
 
-    async def _lines(self, first: str) -> list[str]:
+    async def _lines(self, first: str, deadline: float) -> list[str]:
         lines = [first]
-        if first[3:4] == "-" and _REPLY.match(first):
+        if _REPLY.match(first):
             end = first[:3] + " "
             while not lines[-1].startswith(end):
-                lines.append(await self._line())
+                lines.append(await self._line(deadline))
                 if len(lines) > REPLY_LIMIT:
                     raise Corrupt("", f"{self._options.address}: a reply without an end")
         return lines
 
-    async def _line(self) -> str:
+    async def _line(self, deadline: float) -> str:
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > LINE_LIMIT:
                 raise Corrupt("", f"{self._options.address}: a reply line without an end")
-            data = await self._stream.receive_some(LINE_LIMIT)
-            if not data:
-                raise Unreachable("", f"{self._options.address}: the server closed the connection")
-            self._buffer += data
+            self._buffer += await self._received(deadline)
         return self._taken(end)
+
+    async def _received(self, deadline: float) -> bytes | bytearray:
+        stream, address, doing = self._stream, self._options.address, "waiting for a reply"
+        with network(address, doing):
+            data: bytes | bytearray | None = receive_at_once(stream, LINE_LIMIT)
+        if data is None:
+            data = await receive_within(stream, LINE_LIMIT, address, doing, deadline - trio.current_time())
+        if not data:
+            raise Unreachable("", f"{address}: the server closed the connection")
+        return data
 
     def _taken(self, end: int) -> str:
         line = bytes(self._buffer[:end])

@@ -21,7 +21,17 @@ import trio
 
 from ...errors import Busy, Corrupt, StorageError, TimedOut, Unreachable
 from ...splicing import Pipe, Send, push
-from .dial import Stream, bulky, close_now, network, open_to_peer, receive_at_once, send_within, socket_of
+from .dial import (
+    Stream,
+    bulky,
+    close_now,
+    network,
+    open_to_peer,
+    receive_at_once,
+    receive_within,
+    send_within,
+    socket_of,
+)
 from .options import DataConnection
 from .replies import Reply, ReplyError
 
@@ -213,8 +223,7 @@ class Data:
         with network(self._options.address, "receiving"):
             block = receive_at_once(self._stream, most)
         if block is None:
-            with network(self._options.address, "receiving", self._options.timeout):
-                block = await self._stream.receive_some(most)
+            block = await receive_within(self._stream, most, self._options.address, "receiving", self._options.timeout)
             self._alone = 0
         else:
             await self._took(len(block))

@@ -70,6 +70,18 @@ def receive_at_once(stream: Stream, most: int) -> bytes | None:
         return None
 
 
+async def receive_within(stream: Stream, most: int, address: str, doing: str, seconds: float) -> bytes | bytearray:
+    """What comes next, b"" at the end; TimedOut if nothing does for ``seconds``. To be asked when nothing is there."""
+    with network(address, doing, seconds):
+        if isinstance(stream, trio.SSLStream):
+            return await stream.receive_some(most)
+        while True:
+            await trio.lowlevel.wait_readable(stream.socket)
+            block = receive_at_once(stream, most)
+            if block is not None:
+                return block
+
+
 async def send_within(stream: Stream, data: bytes | memoryview, address: str, seconds: float) -> None:
     """Send all of it; TimedOut after ``seconds``. No checkpoint where the kernel takes it without waiting."""
     with network(address, "sending"):
@@ -155,14 +167,22 @@ async def open_to_peer(options: FtpOptions, host: str, family: int, port: int) -
     """Another connection to an address that we are connected to already: no names, no second try."""
     if options.proxy is not None:
         return await open_tcp(options, host, port)
-    with network(f"{host}:{port}", "connecting", options.connect_timeout):
-        raw = trio.socket.socket(family, socket.SOCK_STREAM)
-        try:
-            await raw.connect((host, port))
-        except BaseException:
-            raw.close()
-            raise
-        return bulky(trio.SocketStream(raw))
+    address = f"{host}:{port}"
+    raw = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        raw.setblocking(False)
+        with network(address, "connecting"):
+            try:
+                raw.connect((host, port))
+            except BlockingIOError:
+                with network(address, "connecting", options.connect_timeout):
+                    await trio.lowlevel.wait_writable(raw)
+                if refused := raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    raise OSError(refused, os.strerror(refused)) from None
+    except BaseException:
+        raw.close()
+        raise
+    return bulky(trio.SocketStream(trio.socket.from_stdlib_socket(raw)))
 
 
 def bulky(stream: trio.SocketStream) -> trio.SocketStream:

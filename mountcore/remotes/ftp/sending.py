@@ -14,11 +14,13 @@ from typing import final
 import trio
 
 from ...errors import Corrupt, StorageError
-from ..protocol import Source, sender_of
+from ..protocol import Source, peek, sender_of
 from .data import Data
 from .replies import ReplyError
 
 PIECE = 1 << 20
+PEEKED = 128 << 10
+"""Bytes that are read without a thread, if they are in memory."""
 
 
 @dataclass(slots=True)
@@ -51,7 +53,10 @@ class FirstPiece:
     @asynccontextmanager
     async def meanwhile(self) -> AsyncIterator[None]:
         """Read during the body; what that raises is raised by `take`, and what the body raises as it is."""
-        if self._offset >= self._source.size:
+        left = self._source.size - self._offset
+        if left > 0:
+            self._found = peek(self._source, min(PEEKED, left), self._offset)
+        if left <= 0 or self._found:
             yield
             return
         problem: StorageError | ReplyError | None = None
