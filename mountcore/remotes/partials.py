@@ -14,6 +14,8 @@ import secrets
 _MINE = re.compile(r"\.?.*\.portside-[0-9a-f]{8}\.(partial|previous)", re.DOTALL)
 _REPLACED = re.compile(r"[\x00-\x1f\x7f<>\"'`$:?*|#%\\\[\];]|^[ .~]")
 """What encodings of names (:mod:`.encoding`) may have stand-ins for, but at the end of a name."""
+MARK = ".portside-"
+"""In every name of ours."""
 LONGEST = 255
 """Bytes in a name, as every Linux file system bounds it."""
 ABANDONED_AFTER = 86_400.0
@@ -37,7 +39,7 @@ def _width(name: str) -> int:
 
 def is_ours(name: str) -> bool:
     """Whether a name in a listing is an upload in progress, or what one left behind."""
-    return ".portside-" in name and _MINE.fullmatch(name) is not None
+    return MARK in name and _MINE.fullmatch(name) is not None
 
 
 def is_abandonable(name: str) -> bool:
@@ -55,4 +57,4 @@ def belongs_to(name: str) -> str | None:
     match = _MINE.fullmatch(name)
     if match is None or _width(name) >= LONGEST - 3:
         return None
-    return name[: name.rindex(".portside-")].removeprefix(".") or None
+    return name[: name.rindex(MARK)].removeprefix(".") or None

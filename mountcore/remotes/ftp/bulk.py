@@ -11,6 +11,7 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, final
 
+from ..partials import MARK
 from ..protocol import Entry, Kind
 from .dialects import USUAL, usual_time
 from .listing import MINUTE, parse_mlsx, parse_stamp
@@ -34,7 +35,10 @@ _SELF = (".", "..")
 
 @final
 class Done(list[Entry]):
-    """Entries as they are to be: names decoded, times in UTC."""
+    """Entries as they are to be: names decoded, times in UTC; files and directories only."""
+
+    odd = False
+    """Whether names of ours may be among them."""
 
 
 @final
@@ -56,6 +60,7 @@ class UsualLines:
         if len(rows) + (heading is not None) != text.count("\n") + 1:
             return None
         done, dates = Done(), self._dates
+        done.odd = MARK in text
         add, file, directory = done.append, Kind.FILE, Kind.DIRECTORY
         for letter, size, date, name in rows:
             when = dates.get(date)
@@ -103,6 +108,7 @@ class FactLines:
         if len(rows) != text.count("\n") + 1:
             return None
         done, times = Done(), self._times
+        done.odd = MARK in text
         add, kinds, file, directory = done.append, _KINDS, Kind.FILE, Kind.DIRECTORY
         what, length, modify = self._places
         for row in rows:

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 LINE_LIMIT = 8192
 """Bytes in one line of a reply or listing: a path of 4 KiB, encoded, and its facts."""
 REPLY_LIMIT = 1000
+_UNSENDABLE = re.compile(r"[\r\n\0]")
 _REPLY = re.compile(r"[1-6][0-9]{2}([ -]|$)")
 PIPELINE_PROOF = 5.0
 """Seconds for the second of two commands sent at once; a server that loses it is not sent two again."""
@@ -69,6 +70,7 @@ class Connection:
         self._trust = trust
         self._console = Console(server.options)
         self._stream = stream
+        self._peer: tuple[str, int] | None = None
         self._buffer = bytearray()
         self._protected = False
         self._session: ssl.SSLSession | None = None
@@ -172,10 +174,13 @@ class Connection:
 
     async def reply(self, within: float | None = None) -> Reply:
         """Read the next reply, for at most ``within`` seconds. No checkpoint if it has arrived with another."""
-        limit = self._options.timeout if within is None else within
-        deadline = trio.current_time() + limit
-        first = await self._line(deadline)
-        lines = [first] if first[3:4] != "-" else await self._lines(first, deadline)
+        here = self._buffer.find(b"\n")
+        first = self._taken(here) if here >= 0 else ""
+        lines = [first]
+        if not first or first[3:4] == "-":
+            deadline = trio.current_time() + (self._options.timeout if within is None else within)
+            lines = await self._lines(first or await self._line(deadline), deadline)
+            first = lines[0]
         if not _REPLY.match(first):
             raise Corrupt("", f"{self._options.address}: not an FTP reply: {first[:80]!r}")
         reply = Reply(int(first[:3]), lines[-1][4:].strip(), tuple(lines))
@@ -225,8 +230,10 @@ class Connection:
         """Host and address family to connect to for data."""
         if self._options.proxy is not None:  # the peer is the proxy; it resolves the name again
             return self._options.host, socket.AF_INET
-        with network(self._options.address, "connecting"):
-            return socket_of(self._stream).getpeername()[0], socket_of(self._stream).family
+        if self._peer is None:
+            with network(self._options.address, "connecting"):
+                self._peer = socket_of(self._stream).getpeername()[0], socket_of(self._stream).family
+        return self._peer
 
     def here(self) -> tuple[str, int]:
         """Our own address, as the server sees it if nothing translates it, and its family."""
@@ -387,7 +394,7 @@ class Connection:
         count = 0
         for verb, argument in commands:
             line = f"{verb} {argument}" if argument else verb
-            if any(c in line for c in "\r\n\0"):
+            if _UNSENDABLE.search(line):
                 raise InvalidName(argument, "a line break or NUL cannot be sent over FTP")
             try:
                 charset = "utf-8" if verb in LOGIN else self._options.charset
@@ -402,7 +409,7 @@ class Connection:
 
     async def _lines(self, first: str, deadline: float) -> list[str]:
         lines = [first]
-        if _REPLY.match(first):
+        if first[3:4] == "-" and _REPLY.match(first):
             end = first[:3] + " "
             while not lines[-1].startswith(end):
                 lines.append(await self._line(deadline))

@@ -54,7 +54,7 @@ Stream = trio.SocketStream | trio.SSLStream[Draining]
 
 def socket_of(stream: Stream) -> trio.socket.SocketType:
     """The socket at the bottom."""
-    return (stream.transport_stream.raw if isinstance(stream, trio.SSLStream) else stream).socket
+    return (stream if isinstance(stream, trio.SocketStream) else stream.transport_stream.raw).socket
 
 
 def receive_at_once(stream: Stream, most: int) -> bytes | None:
@@ -62,7 +62,7 @@ def receive_at_once(stream: Stream, most: int) -> bytes | None:
 
     trio's own way to it, and a deadline that is not needed then, cost as much as 100 KiB of data.
     """
-    if isinstance(stream, trio.SSLStream):
+    if not isinstance(stream, trio.SocketStream):
         return None
     try:
         return os.read(stream.socket.fileno(), most)
@@ -73,7 +73,7 @@ def receive_at_once(stream: Stream, most: int) -> bytes | None:
 async def receive_within(stream: Stream, most: int, address: str, doing: str, seconds: float) -> bytes | bytearray:
     """What comes next, b"" at the end; TimedOut if nothing does for ``seconds``. To be asked when nothing is there."""
     with network(address, doing, seconds):
-        if isinstance(stream, trio.SSLStream):
+        if not isinstance(stream, trio.SocketStream):
             return await stream.receive_some(most)
         while True:
             await trio.lowlevel.wait_readable(stream.socket)
@@ -93,7 +93,7 @@ async def send_within(stream: Stream, data: bytes | memoryview, address: str, se
 
 def send_at_once(stream: Stream, data: bytes | memoryview) -> int:
     """How many of these bytes the kernel takes without waiting; none where TLS has to see them. No checkpoint."""
-    if isinstance(stream, trio.SSLStream):
+    if not isinstance(stream, trio.SocketStream):
         return 0
     try:
         return os.write(stream.socket.fileno(), data)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import final
 
 from ..protocol import Kind
@@ -48,7 +49,12 @@ def parse_stamp(text: str) -> tuple[int, int] | None:
 
 def format_stamp(mtime_ns: int) -> str:
     """The time for MFMT and MDTM: whole seconds, UTC."""
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=mtime_ns // SECOND)
+    return _formatted(mtime_ns // SECOND)
+
+
+@lru_cache(16)
+def _formatted(seconds: int) -> str:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     return f"{moment:%Y%m%d%H%M%S}".rjust(14, "0")
 
 

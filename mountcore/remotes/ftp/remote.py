@@ -30,10 +30,11 @@ from ...errors import (
 )
 from ...splicing import Pipe
 from ..guard import Guard, Patience
-from ..partials import is_abandonable, is_ours, partial_name
+from ..partials import MARK, is_abandonable, is_ours, partial_name
 from ..paths import basename, check_lengths, check_path, is_below, join, parent
 from ..protocol import Capabilities, Entry, Expect, Kind, Remote, RenameScope, Source, Span, Usage, Version
 from . import hashes, upload
+from .bulk import Done
 from .connection import Connection
 from .data import RECEIVE, Data
 from .deeds import MOVE, REMOVE, UPLOAD, Deed, Diary
@@ -128,7 +129,10 @@ class FtpRemote(Remote):
             aside: Batch = []
             async with aclosing(session.listing(wanted)) as batches:
                 async for batch in batches:
-                    odd = {n for n, e in enumerate(batch) if e.kind is Kind.SYMLINK or ".portside-" in e.name}
+                    if isinstance(batch, Done) and not batch.odd:
+                        yield batch
+                        continue
+                    odd = {n for n, e in enumerate(batch) if e.kind is Kind.SYMLINK or MARK in e.name}
                     plain = batch if not odd else [entry for n, entry in enumerate(batch) if n not in odd]
                     for entry in (batch[n] for n in sorted(odd)):
                         if is_ours(entry.name):
