@@ -22,7 +22,7 @@ import trio
 
 from ...errors import Corrupt, Denied, InvalidName, TimedOut, Unreachable, Unsupported
 from .console import LOGIN, Console
-from .data import LISTINGS, Data, never_mind, open_data
+from .data import BEGUN, Data, never_mind, open_data
 from .dial import (
     Draining,
     Stream,
@@ -80,7 +80,7 @@ class Connection:
         self._known: deque[tuple[tuple[str, str], Reply]] = deque()
         """Commands sent ahead, and their replies."""
         self.begun: tuple[str, str] | None = None
-        """A listing that was asked for ahead: the server waits for the data connection."""
+        """A transfer that was asked for ahead: the server waits for the data connection."""
         self.directory: str | None = None
         """Where CWD has led, as it was asked for; None: elsewhere."""
 
@@ -125,8 +125,8 @@ class Connection:
     async def ahead(self, *commands: tuple[str, str], begin: tuple[str, str] | None = None) -> None:
         """Send commands that are about to be asked for, in one packet: `command` then has their replies, as long as it
         is asked for them in this order. Saves a round trip for each; does nothing where the server does not take it.
-        None of them may start a transfer, or do harm if it turns out that it is not wanted. ``begin`` is a listing, to
-        be transferred over the connection that the last of them, EPSV, prepares."""
+        None of them may start a transfer, or do harm if it turns out that it is not wanted. ``begin`` is a transfer
+        over the connection that the last of them, EPSV, prepares: a listing, or what is wanted for sure."""
         if not self.server.pipelines or len(commands) + (begin is not None) < 2:
             return
         await self._send_lines(commands if begin is None else (*commands, begin))
@@ -150,7 +150,7 @@ class Connection:
         return [("PRET", f"{verb} {argument}" if argument else verb)] if self.server.has("PRET") else []
 
     def may_begin(self) -> bool:
-        """Whether a listing may be asked for before there is a data connection for it: not all servers may bear it."""
+        """Whether a transfer may be asked for before there is a data connection for it: not all servers may bear it."""
         return bool(self.server.pipelines) and self.server.begins is not False and self._foresees_epsv()
 
     def skip_to(self, verb: str) -> None:
@@ -194,18 +194,21 @@ class Connection:
                 raise Unreachable("", f"{self._options.address}: {reply}")
         return reply
 
-    async def transfer(self, verb: str, argument: str = "", *, rest: int = 0) -> Data:
-        """Start a transfer: the data connection is up and the server has said 1yz. Raises `ReplyError`."""
+    async def transfer(self, verb: str, argument: str = "", *, rest: int = 0, content: bytes = b"") -> Data:
+        """Start a transfer: the data connection is up and the server has said 1yz. Raises `ReplyError`.
+
+        ``content`` is all of what an upload has to send; what of it is on its way, `Data.sent` tells.
+        """
         trying = self.server.begins is None
         try:
-            return await self._transfer(verb, argument, rest)
+            return await self._transfer(verb, argument, rest, content)
         except ReplyError:
             if not (trying and self.server.begins is False and self.settled):
                 raise
-        return await self._transfer(verb, argument, rest)  # in the order that this server wants
+        return await self._transfer(verb, argument, rest, content)  # in the order that this server wants
 
-    async def _transfer(self, verb: str, argument: str, rest: int) -> Data:
-        begin = (verb, argument) if verb in LISTINGS and self.may_begin() else None
+    async def _transfer(self, verb: str, argument: str, rest: int, content: bytes) -> Data:
+        begin = (verb, argument) if verb in BEGUN and not rest and self.may_begin() else None
         if self.begun is None and (begin or not self._known):
             await self.ahead(*self.preparing(verb, argument), begin=begin)
         try:
@@ -215,7 +218,12 @@ class Connection:
             if self.begun is not None:
                 await never_mind(self)
             raise
-        return await open_data(self, verb, argument, rest)
+        return await open_data(self, verb, argument, rest, content)
+
+    @property
+    def protects(self) -> bool:
+        """Whether data connections are encrypted."""
+        return self._protected and self._trust is not None
 
     async def protected(self, raw: trio.SocketStream) -> Stream:
         """A data connection as it has to be here: encrypted if commands are, and told so."""

@@ -29,6 +29,7 @@ from .dial import (
     open_to_peer,
     receive_at_once,
     receive_within,
+    send_at_once,
     send_within,
     socket_of,
 )
@@ -42,12 +43,13 @@ log = logging.getLogger(__name__)
 RECEIVE = 1 << 20
 ALONE = 1 << 20
 """Bytes that may be received at a stretch, if they are there, before other tasks have their turn."""
-LISTINGS = ("LIST", "MLSD", "NLST")
+BEGUN = ("LIST", "MLSD", "NLST", "STOR")
+"""Transfers that are asked for before there is a data connection."""
 _SIX = r"(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3})"
 
 
-async def open_data(connection: Connection, verb: str, argument: str, rest: int) -> Data:
-    """Start a transfer: the data connection is up and the server has said 1yz. Raises `ReplyError`."""
+async def open_data(connection: Connection, verb: str, argument: str, rest: int = 0, content: bytes = b"") -> Data:
+    """Start a transfer; see `Connection.transfer`."""
     server, options = connection.server, connection.server.options
     listener = await _listen(connection) if options.data.active else None
     raw: trio.SocketStream | None = None
@@ -55,10 +57,13 @@ async def open_data(connection: Connection, verb: str, argument: str, rest: int)
     try:
         if listener is None:
             raw = await _connect(connection)
+        sent = 0
         if rest:
             await connection.demand("REST", str(rest))
         if connection.begun is not None:
             connection.begun = None
+            if raw is not None and content and not connection.protects:
+                sent = _send_early(raw, content)
             reply = await connection.reply()
             server.begins = server.begins or reply.code in (125, 150)
         else:
@@ -68,7 +73,7 @@ async def open_data(connection: Connection, verb: str, argument: str, rest: int)
         if listener is not None:
             raw = await _accept(connection, listener)
         assert raw is not None
-        return Data(connection, await connection.protected(raw))
+        return Data(connection, await connection.protected(raw), sent)
     except BaseException as problem:
         if begun and server.begins is None and not (isinstance(problem, ReplyError) and problem.reply.code == 550):
             server.begins = False
@@ -80,13 +85,23 @@ async def open_data(connection: Connection, verb: str, argument: str, rest: int)
             listener.close()
 
 
+def _send_early(raw: trio.SocketStream, content: bytes) -> int:
+    """Send what the server has been asked to take before it says that it does; answers how much is on its way."""
+    sent = 0
+    with suppress(OSError):  # that it takes nothing, its reply tells
+        sent = send_at_once(raw, content)
+        if sent == len(content):
+            raw.socket.shutdown(socket.SHUT_WR)
+    return sent
+
+
 async def never_mind(connection: Connection) -> None:
-    """A listing that was asked for ahead is not wanted: let it begin, and end it."""
+    """A transfer that was asked for ahead is not wanted: let it begin, and end it."""
     assert connection.begun is not None
     verb, argument = connection.begun
     connection.skip_to("EPSV")
     with suppress(ReplyError):
-        await (await open_data(connection, verb, argument, 0)).abandon()
+        await (await open_data(connection, verb, argument)).abandon()
 
 
 async def _connect(connection: Connection) -> trio.SocketStream:
@@ -103,6 +118,8 @@ async def _connect(connection: Connection) -> trio.SocketStream:
             try:
                 stream = await open_to_peer(options, host, family, int(match[2]))
             except (Unreachable, TimedOut) as problem:
+                if asked and not isinstance(problem, TimedOut):
+                    await _refused_meanwhile(connection)
                 # firewalls that open ports as they read PASV replies may not know EPSV
                 if only or server.epsv_proved:
                     raise
@@ -124,6 +141,18 @@ async def _connect(connection: Connection) -> trio.SocketStream:
         raise ReplyError(reply)
     told = ".".join(match.groups()[:4])
     return await open_to_peer(options, passive_host(kind, told, host), family, int(match[5]) << 8 | int(match[6]))
+
+
+async def _refused_meanwhile(connection: Connection) -> None:
+    """A server that refuses a transfer which was asked for ahead may close its port at once, and says why: raises
+    `ReplyError` if that is it."""
+    try:
+        reply = await connection.reply(connection.server.options.close_timeout)
+    except (Unreachable, TimedOut, Corrupt):
+        return
+    if reply.code >= 400:
+        connection.begun = None
+        raise ReplyError(reply)
 
 
 def passive_host(kind: DataConnection, told: str, host: str) -> str:
@@ -194,7 +223,9 @@ class Data:
     Servers answer it at once or after the transfer; which of the replies is the transfer's, the codes tell.
     """
 
-    def __init__(self, connection: Connection, stream: Stream) -> None:
+    def __init__(self, connection: Connection, stream: Stream, sent: int = 0) -> None:
+        self.sent = sent
+        """Bytes of the content that had been sent when the server said that it takes it."""
         self._connection = connection
         self._stream = stream
         self._options = connection.server.options

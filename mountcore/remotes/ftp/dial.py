@@ -9,6 +9,7 @@ import base64
 import os
 import socket
 import ssl
+from contextlib import suppress
 from types import TracebackType
 from typing import final
 
@@ -173,7 +174,9 @@ async def open_to_peer(options: FtpOptions, host: str, family: int, port: int) -
         raw.setblocking(False)
         with network(address, "connecting"):
             try:
-                raw.connect((host, port))
+                with suppress(BlockingIOError):
+                    raw.connect((host, port))
+                raw.connect((host, port))  # done by now, if the server is near
             except BlockingIOError:
                 with network(address, "connecting", options.connect_timeout):
                     await trio.lowlevel.wait_writable(raw)

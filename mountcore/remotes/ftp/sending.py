@@ -69,6 +69,13 @@ class FirstPiece:
         if problem is not None:
             raise problem
 
+    @property
+    def whole(self) -> bytes:
+        """The piece, if it has been read and is all there is; else b""."""
+        if isinstance(self._found, bytes) and len(self._found) == self._source.size:
+            return self._found
+        return b""
+
     def take(self) -> bytes:
         """The piece."""
         if not isinstance(self._found, bytes):
@@ -85,9 +92,9 @@ class FirstPiece:
 async def send_all(data: Data, source: Source, path: str, progress: Progress, first: FirstPiece) -> None:
     """All of the source, behind its first piece."""
     piece = first.take()
-    if piece:
-        await data.send(piece)
-        progress.sent += len(piece)
+    if len(piece) > data.sent:
+        await data.send(memoryview(piece)[data.sent :])
+    progress.sent += len(piece)
     send = sender_of(source)
     while send is not None and progress.sent < source.size:
         count = await data.send_file(send, source.size - progress.sent, progress.sent)

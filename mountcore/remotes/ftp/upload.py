@@ -234,7 +234,7 @@ async def _send(session: Session, partial: str, path: str, source: Source, progr
     first = FirstPiece(source, progress.start, path)
     try:
         async with first.meanwhile():
-            data = await _open(session, partial, progress.start)
+            data = await _open(session, partial, progress.start, first.whole)
     except ReplyError as refusal:
         if progress.start or not server.dot_names or refusal.reply.code not in (550, 553):
             raise await _no_room_or_place(session, refusal.reply, path) from None
@@ -261,12 +261,12 @@ async def _send(session: Session, partial: str, path: str, source: Source, progr
     return partial
 
 
-async def _open(session: Session, partial: str, start: int) -> Data:
+async def _open(session: Session, partial: str, start: int, content: bytes) -> Data:
     """Begin to send a file, or what is missing of it: by REST and STOR, else by APPE, which begin at the same byte."""
     connection = session.connection
     wire = await session.at(partial)
     if not start:
-        return await connection.transfer("STOR", wire)
+        return await connection.transfer("STOR", wire, content=content)
     try:
         return await connection.transfer("STOR", wire, rest=start)
     except ReplyError as refusal:
