@@ -25,6 +25,7 @@ Send = Callable[[int, int, int], int]
 
 
 @final
+@final
 class Pipe:
     """The way of one transfer, and the piece of it that is on the way: its ``len`` is what came by the last `fill`.
 

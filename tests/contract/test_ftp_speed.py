@@ -11,11 +11,12 @@ import pytest
 from conftest import Servers, fresh
 from sources import fetch, put
 
-from mountcore.errors import NotDirectory, NotFound, Stale, TooLarge, Unreachable
+from mountcore.errors import Denied, NotDirectory, NotFound, Quota, Stale, TooLarge, Unreachable
 from mountcore.remotes.ftp import FtpRemote
 from mountcore.remotes.ftp.options import parse
-from mountcore.remotes.protocol import Entry, Remote, Span, Version
+from mountcore.remotes.protocol import ANYTHING, Entry, Remote, Span, Version
 from mountcore.remotes.registry import open_remote
+from mountcore.remotes.sources import FileSource
 from tests.servers.scripted import ScriptedFtp, scripted
 
 pytestmark = pytest.mark.trio
@@ -71,6 +72,52 @@ async def test_a_server_that_wants_the_way_first() -> None:
         for _ in range(3):
             assert [entry.name async for entry in remote.list("d")] == ["f"]
             assert server.packets[-2:] == [["EPSV"], ["MLSD /d"]]
+
+
+async def test_a_small_file_is_sent_before_the_server_says_that_it_takes_it(tmp_path: Path) -> None:
+    """One that waits for the end of it first would otherwise wait for ever."""
+    async with scripted({"MLST": FILE}) as server:
+        remote = opened(server)
+        (tmp_path / "f").write_bytes(b"12345")
+        with (tmp_path / "f").open("rb") as file:
+            for server.takes_first in (False, True):  # the way is proved by the first
+                await remote.put("f", FileSource(file.fileno(), 5), expect=ANYTHING, mtime_ns=None)
+        assert server.uploads == [b"12345"] * 2
+        early = [packet for packet in server.packets if packet[0] == "EPSV" and len(packet) == 2]
+        assert [packet[1].split()[0] for packet in early] == ["STOR"]
+        assert len(server.told("RNTO")) == 2
+
+
+@pytest.mark.parametrize("known", [True, None])
+async def test_a_server_that_wants_the_way_before_an_upload(known: bool | None, tmp_path: Path) -> None:
+    async with scripted({"MLST": FILE}) as server:
+        remote = opened(server)
+        await put(remote, "f", b"12345")
+        server.refuses_early = True
+        remote._server.begins = known
+        (tmp_path / "f").write_bytes(b"12345")
+        with (tmp_path / "f").open("rb") as file:
+            for _ in range(3):
+                await remote.put("f", FileSource(file.fileno(), 5), expect=ANYTHING, mtime_ns=None)
+                assert [[line.split()[0] for line in packet] for packet in server.packets][-4:] == [
+                    ["EPSV"], ["STOR"], ["MLST"], ["RNFR", "RNTO"],
+                ]  # fmt: skip
+        assert server.uploads == [b"12345"] * 4, "refused once, and asked again in order"
+
+
+async def test_an_upload_that_is_refused_with_the_way_for_it_says_why() -> None:
+    async with scripted({"MLST": FILE}) as server:
+        remote = opened(server)
+        await put(remote, "f", b"12345")
+        for known, reply, kind in [(True, "552 Quota exceeded", Quota), (None, "553 Permission denied", Denied)]:
+            server._answers["STOR"] = reply
+            remote._server.begins = known
+            with pytest.raises(kind):
+                await put(remote, "f", b"12345")
+        del server._answers["STOR"]
+        await put(remote, "f", b"12345")
+        assert server.uploads == [b"12345"] * 2
+        assert len(server.told("RNTO")) == 2
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ class ScriptedFtp:
         """Of two commands that come at once, the second is lost."""
         self.refuses_early = False
         """A transfer is refused if it is asked for before its connection can be there: at once with the way for it."""
+        self.takes_first = False
+        """What is uploaded is waited for before it is said that it may come."""
         self.uploads: list[bytes] = []
         self.connections = 0
         self._answers = DEFAULTS | dict(answers)
@@ -86,19 +88,23 @@ class ScriptedFtp:
                 (waiting,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
                 port = waiting.socket.getsockname()[1]
                 await control.send_all(f"229 Extended (|||{port}|)\r\n".encode())
-            elif waiting is not None and verb in self._data and self.refuses_early and len(self.packets[-1]) > 1:
+            elif waiting is not None and self.refuses_early and len(self.packets[-1]) > 1 and self._transfers(verb):
                 await control.send_all(b"425 Connect first\r\n")
-            elif waiting is not None and (
-                verb in self._data or (verb in ("STOR", "APPE") and verb not in self._answers)
-            ):
-                await control.send_all(b"150 here it comes\r\n")
+            elif waiting is not None and self._transfers(verb):
+                if not self.takes_first:
+                    await control.send_all(b"150 here it comes\r\n")
                 async with await waiting.accept() as stream:
                     await self._transfer(verb, stream)
+                if self.takes_first:
+                    await control.send_all(b"150 here it was\r\n")
                 await waiting.aclose()
                 if not await self._say(control, self._final.get(verb, "226 done"), argument):
                     return
             elif not await self._say(control, self._answers.get(verb, "502 what?"), argument):
                 return
+
+    def _transfers(self, verb: str) -> bool:
+        return verb in self._data or (verb in UPLOADS and verb not in self._answers)
 
     async def _transfer(self, verb: str, stream: trio.SocketStream) -> None:
         if verb in self._data:

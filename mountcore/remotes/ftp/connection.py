@@ -199,7 +199,7 @@ class Connection:
 
         ``content`` is all of what an upload has to send; what of it is on its way, `Data.sent` tells.
         """
-        trying = self.server.begins is None
+        trying = self.server.begins is not False
         try:
             return await self._transfer(verb, argument, rest, content)
         except ReplyError:

@@ -45,6 +45,8 @@ ALONE = 1 << 20
 """Bytes that may be received at a stretch, if they are there, before other tasks have their turn."""
 BEGUN = ("LIST", "MLSD", "NLST", "STOR")
 """Transfers that are asked for before there is a data connection."""
+_OUT_OF_ORDER = (425, 503)
+"""Refusals of a server that wants the data connection first: listings it may take, and uploads not."""
 _SIX = r"(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3}),(\d{1,3})"
 
 
@@ -75,7 +77,8 @@ async def open_data(connection: Connection, verb: str, argument: str, rest: int 
         assert raw is not None
         return Data(connection, await connection.protected(raw), sent)
     except BaseException as problem:
-        if begun and server.begins is None and not (isinstance(problem, ReplyError) and problem.reply.code == 550):
+        refusal = problem.reply.code if isinstance(problem, ReplyError) else None
+        if begun and (refusal in _OUT_OF_ORDER or (server.begins is None and refusal != 550)):
             server.begins = False
         if raw is not None:
             raw.socket.close()
