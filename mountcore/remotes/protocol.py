@@ -25,12 +25,12 @@ from typing import NamedTuple, Protocol, final
 
 from ..errors import Unsupported
 from ..spans import Span
-from ..splicing import Piece, Pipe, Send
+from ..splicing import Piece, Pipe
 
 __all__ = [
     "ABSENT", "ANYTHING", "Absent", "Anything", "Capabilities", "Changes", "Entry", "Expect", "Kind", "Remote",
     "RenameScope", "Source", "Span", "Usage", "Version", "file_stamp",
-    "for_a_file", "peek", "sender_of", "spliced", "stamp_of",
+    "for_a_file", "peek", "spliced", "stamp_of",
 ]  # fmt: skip
 
 
@@ -211,13 +211,6 @@ def peek(source: Source, length: int, offset: int) -> bytes:
     """What can be read of a source without waiting for a disk; b"" where that is nothing, or it has no ``peek``."""
     look: Callable[[int, int], bytes] | None = getattr(source, "peek", None)
     return b"" if look is None else look(length, offset)
-
-
-def sender_of(source: Source) -> Send | None:
-    """A source's ``send``, by which its bytes go to a socket without being read; None where it has none, as content
-    that is looked at while it is read."""
-    send: Send | None = getattr(source, "send", None)
-    return send
 
 
 def file_stamp(descriptor: int) -> str:

@@ -39,12 +39,6 @@ class FileSource:
         self.sent = max(self.sent, offset + count)
         return bytes(memoryview(buffer)[:count])
 
-    def send(self, sock: int, length: int, offset: int) -> int:
-        """Send bytes to a socket, as many as it takes; raises what sendfile(2) raises."""
-        count = os.sendfile(sock, self._fd, offset, min(length, max(0, self.size - offset)))
-        self.sent = max(self.sent, offset + count)
-        return count
-
 
 def pieces_of(source: Source) -> Iterator[bytes]:
     """All of it, in pieces; ends the upload if our caller is cancelled."""

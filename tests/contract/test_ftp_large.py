@@ -1,4 +1,4 @@
-"""Large files over FTP, which the kernel moves by itself where it can: the same bytes as in any other way."""
+"""Large files over FTP, which are moved in the kernel, or by threads, where that can be: the same bytes as else."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sources import fetch
 
 from mountcore.errors import Stale, Unreachable
 from mountcore.handle import OpenFlags
+from mountcore.remotes.ftp.feed import Feed
 from mountcore.remotes.protocol import ANYTHING, Remote, Span, Version, for_a_file
 from mountcore.remotes.registry import open_remote
 from mountcore.remotes.sources import FileSource
@@ -30,7 +31,7 @@ SECURE = ["vsftpd-tls", "proftpd-tls", "pure-ftpd-tls", "pyftpdlib-tls"]
 
 
 class Moved:
-    """Bytes that the kernel has moved: out of sockets, and into them."""
+    """Bytes that the kernel has moved out of sockets, and that threads have sent."""
 
     down = 0
     up = 0
@@ -38,20 +39,22 @@ class Moved:
 
 @pytest.fixture
 def moved(monkeypatch: pytest.MonkeyPatch) -> Moved:
-    counted, put, send = Moved(), Pipe.put, FileSource.send
+    counted, put, push = Moved(), Pipe.put, Feed.push
 
     def watched_put(self: Pipe, file: int, offset: int, count: int) -> int:
         done = put(self, file, offset, count)
         counted.down += done if self.usable else 0
         return done
 
-    def watched_send(self: FileSource, sock: int, length: int, offset: int) -> int:
-        done = send(self, sock, length, offset)
-        counted.up += done
-        return done
+    def watched_push(self: Feed, sock: int, address: str) -> bool:
+        before = self.offset
+        try:
+            return push(self, sock, address)
+        finally:
+            counted.up += self.offset - before
 
     monkeypatch.setattr(Pipe, "put", watched_put)
-    monkeypatch.setattr(FileSource, "send", watched_send)
+    monkeypatch.setattr(Feed, "push", watched_push)
     return counted
 
 

@@ -14,7 +14,7 @@ import pytest
 from mountcore.cache.item import Item
 from mountcore.cache.rows import ItemId, Row
 from mountcore.spans import Span
-from mountcore.splicing import Pipe, push
+from mountcore.splicing import Pipe
 
 CONTENT = random.Random(5).randbytes(300_000)
 Pair = tuple[socket.socket, socket.socket]
@@ -131,41 +131,6 @@ def test_where_a_file_cannot_be_spliced_into_an_error_loses_nothing(pipe: Pipe, 
         assert pipe.put(file.fileno(), 4, 4) == 4
         assert pipe.taken == len(pipe) == 10
     assert (tmp_path / "f").read_bytes() == b"23456789"
-
-
-def test_a_file_is_pushed_until_the_socket_takes_no_more(pair: Pair, tmp_path: Path) -> None:
-    ours, theirs = pair
-    content = CONTENT * 40
-    (tmp_path / "f").write_bytes(content)
-    got, done = bytearray(), 0
-    with open(tmp_path / "f", "rb", buffering=0) as file:
-
-        def send(sock: int, length: int, offset: int) -> int:
-            return os.sendfile(sock, file.fileno(), offset, length)
-
-        while done < len(content):
-            count = push(send, ours.fileno(), len(content) - done, done)
-            done += count
-            while count or len(got) < done:
-                got += (block := theirs.recv(1 << 20))
-                count = max(0, count - len(block))
-        assert push(send, ours.fileno(), 10, len(content)) == 0, "at its end there is nothing more"
-    assert got == content
-
-
-def test_what_a_push_meets_is_told_when_nothing_was_sent(pair: Pair) -> None:
-    ours, _ = pair
-    answers: list[int | OSError] = [3, OSError(5, "Input/output error"), OSError(5, "Input/output error")]
-
-    def send(sock: int, length: int, offset: int) -> int:
-        answer = answers.pop(0)
-        if isinstance(answer, OSError):
-            raise answer
-        return answer
-
-    assert push(send, ours.fileno(), 10, 0) == 3
-    with pytest.raises(OSError, match="Input/output"):
-        push(send, ours.fileno(), 7, 3)
 
 
 def test_pipes_do_not_outlive_their_end() -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, final
 import trio
 
 from ...errors import Busy, Corrupt, StorageError, TimedOut, Unreachable
-from ...splicing import Pipe, Send, push
+from ...splicing import Pipe
 from .dial import (
     Stream,
     bulky,
@@ -33,6 +33,7 @@ from .dial import (
     send_within,
     socket_of,
 )
+from .feed import Feed
 from .options import DataConnection
 from .replies import Reply, ReplyError
 
@@ -308,24 +309,16 @@ class Data:
         await send_within(self._stream, data, self._options.address, self._options.timeout)
         await self._keep_alive()
 
-    async def send_file(self, send: Send, count: int, offset: int) -> int | None:
-        """Have the kernel send bytes of a file, ``count`` or less; answers how many. None where it cannot, or the file
-        cannot be read; which of the two it is, reading tells."""
-        if isinstance(self._stream, trio.SSLStream):
-            return None
-        sock = self._stream.socket
-        with network(self._options.address, "sending"):
-            try:
-                done = await trio.to_thread.run_sync(push, send, sock.fileno(), count, offset)
-            except ConnectionError:
-                raise
-            except OSError:
-                return None
-        if not done:
-            with network(self._options.address, "sending", self._options.timeout):
+    async def send_from(self, feed: Feed) -> bool:
+        """Have a source's next bytes sent by a thread, for a moment; False if TLS has to see them."""
+        if not isinstance(self._stream, trio.SocketStream):
+            return False
+        sock, address = self._stream.socket, self._options.address
+        if not await trio.to_thread.run_sync(feed.push, sock.fileno(), address):
+            with network(address, "sending", self._options.timeout):
                 await trio.lowlevel.wait_writable(sock)
         await self._keep_alive()
-        return done
+        return True
 
     async def finish(self) -> Reply:
         """Close and read the final reply; raises `ReplyError` unless the server says it was whole."""

@@ -1,7 +1,7 @@
-"""From a source to a data connection, always one piece ahead of the network.
+"""From a source to a data connection.
 
-A source is read in threads: it may be on a busy disk, or hold back for a bandwidth limit. What lies in a large file
-the kernel sends by itself.
+A source is read in threads: it may be on a busy disk, or hold back for a bandwidth limit. What does not go through TLS
+is sent there as well (:mod:`.feed`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import final
 import trio
 
 from ...errors import Corrupt, StorageError
-from ..protocol import Source, peek, sender_of
+from ..protocol import Source, peek
 from .data import Data
+from .feed import Feed
 from .replies import ReplyError
 
 PIECE = 1 << 20
@@ -95,13 +96,13 @@ async def send_all(data: Data, source: Source, path: str, progress: Progress, fi
     if len(piece) > data.sent:
         await data.send(memoryview(piece)[data.sent :])
     progress.sent += len(piece)
-    send = sender_of(source)
-    while send is not None and progress.sent < source.size:
-        count = await data.send_file(send, source.size - progress.sent, progress.sent)
-        if count is None:
-            break
-        progress.sent += count
-    if progress.sent < source.size:
+    feed = Feed(source, progress.sent, path)
+    try:
+        while not feed.done and await data.send_from(feed):
+            pass
+    finally:
+        progress.sent = feed.offset
+    if not feed.done:
         await _send_read(data, source, path, progress)
 
 
