@@ -1,10 +1,12 @@
-"""What every test may use: how much Hypothesis tries, and that its seeds are printed."""
+"""What every test may use: how much Hypothesis tries, that its seeds are printed, and that reports can be sent."""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Generator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Runs of scripts/test draw the same examples, by one seed, so that a change is judged by what it changed; "long" and
@@ -15,3 +17,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # else pyftpdlib makes a handler of its own for the output of the test that is first, which is closed when others log
 logging.getLogger("pyftpdlib").addHandler(logging.NullHandler())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Names that are not UTF-8 are in many a log here, and stop the run where workers send them (execnet)."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report

@@ -143,6 +143,9 @@ class Index:
             raise sqlite3.DatabaseError(f"format {found}, this program writes {FORMAT}")
         if not _EXPECTED.items() <= _definitions(self._db).items():
             raise sqlite3.DatabaseError("its tables are not those that this program makes")
+        roots = [root for (root,) in run("SELECT rootpage FROM sqlite_master WHERE rootpage <> 0")]
+        if len(set(roots)) < len(roots):
+            raise sqlite3.DatabaseError("two of its tables lie in one place")
         self._write(("DELETE FROM trash WHERE EXISTS (SELECT 1 FROM items WHERE items.id = trash.id)", ()))
         self._next = 1 + max(
             run(f"SELECT coalesce(max({column}), 0) FROM {table}").fetchone()[0]  # noqa: S608
@@ -320,8 +323,10 @@ class Index:
 
     def overlays(self) -> list[tuple[ItemId, ItemId, int, int]]:
         """Overlays that were not heard to end."""
-        query = "SELECT stage, item, start, size FROM overlays"
-        return [(ItemId(stage), ItemId(item), start, size) for stage, item, start, size in self._ask(query)]
+        found = self._ask("SELECT stage, item, start, size FROM overlays")
+        if not all(type(value) is int and value >= 0 for row in found for value in row):
+            raise self._damaged(sqlite3.DatabaseError("what is known of an upload is not what was written"))
+        return [(ItemId(stage), ItemId(item), start, size) for stage, item, start, size in found]
 
     def begin_move(self, move: Move) -> None:
         """The remote is being asked to rename or to remove something, for a crash before `end_move`."""
@@ -343,6 +348,8 @@ class Index:
             try:
                 versions, item, replaced = json.loads(packed)
                 known = tuple(version for version in map(sql.unpack, versions) if version is not None)
+                if not (isinstance(old, str) and isinstance(new, str)):
+                    raise TypeError("names are text")
             except (ValueError, TypeError, AttributeError):
                 log.warning("what is known of a rename from %s to %s is damaged", old, new)
                 continue
@@ -365,7 +372,7 @@ class Index:
 
     def pins(self) -> list[str]:
         """Names that are kept in the cache."""
-        return [path for (path,) in self._ask("SELECT path FROM pins")]
+        return [path for (path,) in self._ask("SELECT path FROM pins") if isinstance(path, str)]
 
     def pin(self, path: str, *, owed: bool = False) -> None:
         """Keep a name in the cache."""

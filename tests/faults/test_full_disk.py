@@ -15,6 +15,7 @@ from mountcore.remotes.registry import open_remote
 from mountcore.service import open_core
 from mountcore.settings import CacheSettings, VfsSettings
 from mountcore.vfs import Handle, Vfs
+from tests.servers import pyftpdlib
 
 DISK = 24 << 20
 PIECE = 128 << 10
@@ -71,6 +72,17 @@ async def test_a_file_larger_than_the_disk_is_read_whole(small_disk: Path, tmp_p
         vfs = await core.attach(open_remote("local", {}, str(store)), settings(small_disk))
         assert await whole(vfs, "big") == data
         assert await whole(vfs, "big") == data
+
+
+@pytest.mark.trio
+async def test_so_is_one_that_the_kernel_moves_from_a_socket_into_the_cache(small_disk: Path) -> None:
+    data = os.urandom(2 * DISK)
+    with pyftpdlib() as server:
+        (server.root / "big").write_bytes(data)
+        async with open_core() as core:
+            vfs = await core.attach(open_remote("ftp", server.options, ""), settings(small_disk))
+            assert await whole(vfs, "big") == data
+            assert await whole(vfs, "big") == data
 
 
 @pytest.mark.trio

@@ -92,6 +92,33 @@ async def test_a_changed_value_in_a_row_is_noticed(
         assert remote.fetched - before >= len(CLEAN), "what the row said was believed"
 
 
+@pytest.mark.parametrize("victim", ["overlays", "trash", "renames", "pins", "retired", "facts"])
+async def test_a_table_that_lies_in_the_place_of_another_is_noticed(tmp_path: Path, victim: str) -> None:
+    """One bit of the schema: what it says of one would be done to the other."""
+    remote = memory()
+    directory = await prepare(remote, tmp_path)
+    with sqlite3.connect(directory / "index.sqlite") as db:
+        db.execute("PRAGMA writable_schema = ON")
+        items = "SELECT rootpage FROM sqlite_master WHERE name = 'items'"
+        db.execute(f"UPDATE sqlite_master SET rootpage = ({items}) WHERE name = ?", (victim,))
+    db.close()
+    assert await judge(remote, tmp_path, directory) is False
+
+
+@pytest.mark.parametrize(
+    "row", ["overlays VALUES (99, 1, 0, NULL)", "overlays VALUES (99, 1, 'x', 5)", "overlays VALUES (99, 1, -1, 5)",
+            "overlays VALUES (99, NULL, 0, 5)", "renames VALUES (5, 6, '[[], 1, 2]')", "pins VALUES (7)"],
+)  # fmt: skip
+async def test_what_is_no_statement_about_an_upload_a_rename_or_a_pin_is_not_believed(tmp_path: Path, row: str) -> None:
+    remote = memory()
+    directory = await prepare(remote, tmp_path)
+    with sqlite3.connect(directory / "index.sqlite") as db:
+        db.execute("PRAGMA ignore_check_constraints = ON")
+        db.execute(f"INSERT INTO {row}")
+    db.close()
+    assert await judge(remote, tmp_path, directory) is not row.startswith("overlays")
+
+
 async def test_flipped_bytes_anywhere_in_the_file(tmp_path: Path) -> None:
     remote = memory()
     pristine = (await prepare(remote, tmp_path / "first")).parent
