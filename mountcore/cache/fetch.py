@@ -158,8 +158,8 @@ class Fetcher:
         while stream.alive:
             with trio.move_on_after(self._settings.timeout) as patience:
                 await stream.arrived.wait()
-            if item.spans.covers(gap.start, min(gap.start + 1, gap.stop)):
-                return  # progress; the caller looks at its gaps again
+            if item.spans.covers(gap.start, min(gap.start + 1, gap.stop)) or stream.position > gap.start:
+                return  # progress, or given back since, to make room; the caller looks at its gaps again
             if patience.cancelled_caught:
                 stream.error = TimedOut(item.path, f"nothing arrived for {self._settings.timeout:g} seconds")
                 self._end(stream)
