@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import stat
 import time
 from pathlib import Path
@@ -123,7 +124,7 @@ class Terminal:
         if not pid:
             os.chdir(portside.home)
             command = portside.argv(*argv)
-            os.execvpe(command[0], command, portside.environ)
+            os.execvpe(command[0], command, portside.environ | {"PYTHONFAULTHANDLER": "1"})
         self.pid = pid
 
     def expect(self, pattern: str, patience: float = 30.0) -> None:
@@ -145,11 +146,18 @@ class Terminal:
         self.expect(pattern)
         os.write(self._master, text.encode() + b"\n")
 
-    def ended(self) -> int:
-        """Its exit code."""
+    def ended(self, patience: float = 30.0) -> int:
+        """Its exit code; where it does not end, what it is doing is said."""
+        deadline = time.monotonic() + patience
         try:
-            while data := os.read(self._master, 65536):
-                self.said += data.decode(errors="replace")
+            while True:
+                ready, _, _ = select.select([self._master], [], [], 0.5)
+                if not ready and time.monotonic() > deadline:
+                    os.kill(self.pid, signal.SIGABRT)
+                    deadline += patience
+                if ready and not (data := os.read(self._master, 65536)):
+                    break
+                self.said += data.decode(errors="replace") if ready else ""
         except OSError:
             pass  # the terminal is gone with the process
         os.close(self._master)
@@ -206,7 +214,7 @@ def test_the_wizard_left_saves_nothing(portside: Portside) -> None:
     assert "Traceback" not in terminal.said
     interrupted = Terminal(portside, "config", "wizard", "box")
     interrupted.answer("Type", "\x03")
-    assert interrupted.ended() == 130
+    assert interrupted.ended() == 130, interrupted.said
     assert "Traceback" not in interrupted.said
     assert portside.config.read_text() == "[old]\ntype = memory\n"
 
