@@ -12,7 +12,7 @@ import trio
 from mountcore.errors import Corrupt, TimedOut, Unreachable
 from mountcore.remotes.ftp.connection import Connection
 from mountcore.remotes.ftp.data import ALONE, Data
-from mountcore.remotes.ftp.dial import receive_at_once, send_at_once
+from mountcore.remotes.ftp.dial import open_to_peer, receive_at_once, send_at_once
 from mountcore.remotes.ftp.feed import Feed
 from mountcore.remotes.ftp.options import parse
 from mountcore.remotes.ftp.server import Server
@@ -211,3 +211,31 @@ async def test_a_feed_tells_a_broken_connection_from_a_broken_source(pair: Pair)
     feed = Feed(Content(bytes(64 * MIB)), 0, "f")
     with pytest.raises(Unreachable):
         await Data(connection(stream), stream).send_from(feed)
+
+
+@pytest.mark.trio
+async def test_a_data_connection_is_there_refused_or_given_up() -> None:
+    options = parse({"host": "127.0.0.1", "user": "u", "connect_timeout": "300ms"})
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
+        port = listener.getsockname()[1]
+        stream = await open_to_peer(options, "127.0.0.1", socket.AF_INET, port)
+        theirs, _ = listener.accept()
+        theirs.sendall(b"x")
+        theirs.close()
+        assert await stream.receive_some(10) == b"x"
+        stream.socket.close()
+        crowd = [socket.socket() for _ in range(4)]
+        try:
+            for one in crowd:  # more than wait there at once: who comes now gets no answer
+                one.setblocking(False)
+                one.connect_ex(("127.0.0.1", port))
+            with trio.fail_after(5), pytest.raises(TimedOut):
+                await open_to_peer(options, "127.0.0.1", socket.AF_INET, port)
+        finally:
+            for one in crowd:
+                one.close()
+    with pytest.raises(Unreachable, match="refused"):
+        await open_to_peer(options, "127.0.0.1", socket.AF_INET, port)
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        stream = await open_to_peer(options, "::1", socket.AF_INET6, listener.getsockname()[1])
+        stream.socket.close()

@@ -9,7 +9,6 @@ import base64
 import os
 import socket
 import ssl
-from contextlib import suppress
 from types import TracebackType
 from typing import final
 
@@ -173,19 +172,24 @@ async def open_to_peer(options: FtpOptions, host: str, family: int, port: int) -
     try:
         raw.setblocking(False)
         with network(address, "connecting"):
-            try:
-                with suppress(BlockingIOError):
-                    raw.connect((host, port))
-                raw.connect((host, port))  # done by now, if the server is near
-            except BlockingIOError:
+            if not _connected(raw, host, port) and not _connected(raw, host, port):  # a near one is, at the second look
                 with network(address, "connecting", options.connect_timeout):
                     await trio.lowlevel.wait_writable(raw)
                 if refused := raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    raise OSError(refused, os.strerror(refused)) from None
+                    raise OSError(refused, os.strerror(refused))
     except BaseException:
         raw.close()
         raise
     return bulky(trio.SocketStream(trio.socket.from_stdlib_socket(raw)))
+
+
+def _connected(raw: socket.socket, host: str, port: int) -> bool:
+    """Whether a socket that does not block is connected; begins to connect it. Raises OSError."""
+    try:
+        raw.connect((host, port))
+    except BlockingIOError:
+        return False
+    return True
 
 
 def bulky(stream: trio.SocketStream) -> trio.SocketStream:
