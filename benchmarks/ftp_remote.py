@@ -54,8 +54,7 @@ async def _in_parallel(jobs: list[Callable[[], Awaitable[None]]]) -> None:
 
 def _put(piece: Piece, sink: int, offset: int) -> None:
     if isinstance(piece, Pipe):
-        while piece.taken < len(piece):
-            piece.put(sink, offset + piece.taken, len(piece) - piece.taken)
+        piece.put_all(sink, offset)
         return
     view = memoryview(piece)
     while view:

@@ -72,6 +72,11 @@ class Pipe:
         self.taken += done
         return done
 
+    def put_all(self, file: int, offset: int) -> None:
+        """Move what is left of the piece into a file, in which all of it begins at ``offset``."""
+        while self.taken < self._length:
+            self.put(file, offset + self.taken, self._length - self.taken)
+
     def skip(self, count: int) -> None:
         """Throw the piece's next ``count`` bytes away."""
         self.taken += count
@@ -88,8 +93,7 @@ class Pipe:
         pipe is of no use.
         """
         count = self.fill(sock, limit)
-        while self.taken < count:
-            self.put(file, offset + self.taken, count - self.taken)
+        self.put_all(file, offset)
         return count
 
     def close(self) -> None:

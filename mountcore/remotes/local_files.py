@@ -18,12 +18,13 @@ from contextlib import contextmanager, suppress
 import trio
 
 from .. import errors
-from ..errors import Corrupt, InvalidName, IsDirectory, NotDirectory, NotFound, Stale, StorageError
+from ..errors import InvalidName, IsDirectory, NotDirectory, NotFound, Stale, StorageError
 from .expecting import check_expected
 from .local_scan import entry_of
 from .partials import ABANDONED_AFTER, is_abandonable, partial_name
 from .paths import basename
 from .protocol import Absent, Entry, Expect, Kind, Source, Span
+from .sources import piece_of
 
 PIECE = 1 << 20
 COPY_PIECE = 64 << 20
@@ -195,9 +196,7 @@ def _write(source: Source, fd: int, path: str) -> None:
     offset = 0
     while offset < source.size:
         trio.from_thread.check_cancelled()
-        piece = memoryview(source.pread(min(PIECE, source.size - offset), offset))
-        if not piece:
-            raise Corrupt(path, f"the source ended at {offset} of {source.size} bytes")
+        piece = memoryview(piece_of(source, PIECE, offset, path))
         while piece:
             written = os.write(fd, piece)
             offset += written

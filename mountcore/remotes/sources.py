@@ -10,7 +10,7 @@ import trio
 from ..errors import Corrupt
 from .protocol import Source, file_stamp
 
-__all__ = ["PIECE", "FileSource", "pieces_of"]
+__all__ = ["PIECE", "FileSource", "piece_of", "pieces_of"]
 PIECE = 1 << 20
 
 
@@ -40,13 +40,19 @@ class FileSource:
         return bytes(memoryview(buffer)[:count])
 
 
+def piece_of(source: Source, most: int, offset: int, path: str = "") -> bytes:
+    """The next bytes of a source, on a busy disk perhaps: blocking. `Corrupt` where it ends too soon."""
+    piece = source.pread(min(most, source.size - offset), offset)
+    if not piece:
+        raise Corrupt(path, f"the source ended at {offset} of {source.size} bytes")
+    return piece
+
+
 def pieces_of(source: Source) -> Iterator[bytes]:
     """All of it, in pieces; ends the upload if our caller is cancelled."""
     done = 0
     while done < source.size:
         trio.from_thread.check_cancelled()
-        piece = source.pread(min(PIECE, source.size - done), done)
-        if not piece:
-            raise Corrupt("", f"the source ended at {done} of {source.size} bytes")
+        piece = piece_of(source, PIECE, done)
         done += len(piece)
         yield piece

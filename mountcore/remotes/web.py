@@ -24,7 +24,6 @@ import trio
 
 from ..errors import (
     Busy,
-    Corrupt,
     Denied,
     Exists,
     NoSpace,
@@ -39,6 +38,7 @@ from ..errors import (
 )
 from .objects.http import Body, Held, Http, HttpSettings, Origin, Response
 from .protocol import Source
+from .sources import piece_of
 from .words import Words
 
 PIECE = 1 << 19
@@ -141,9 +141,7 @@ class SourceBody(Body):
     async def pieces(self) -> AsyncGenerator[bytes | memoryview, None]:
         offset, size = 0, self._source.size
         while offset < size:
-            piece = await trio.to_thread.run_sync(self._source.pread, min(PIECE, size - offset), offset)
-            if not piece:
-                raise Corrupt(self._path, f"the source ended at {offset} of {size} bytes")
+            piece = await trio.to_thread.run_sync(piece_of, self._source, PIECE, offset, self._path)
             offset += len(piece)
             yield piece
 

@@ -20,7 +20,7 @@ from mountcore.remotes.sources import FileSource
 from mountcore.service import open_core
 from mountcore.settings import CacheSettings, VfsSettings
 from mountcore.splicing import Pipe
-from mountcore.vfs import Vfs
+from tests.model.live import read_file
 from tests.servers.faultproxy import Fault, fault_proxy
 from tests.servers.scripted import scripted
 
@@ -46,10 +46,10 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> Moved:
         counted.down += done if self.usable else 0
         return done
 
-    def watched_push(self: Feed, sock: int, address: str) -> bool:
+    def watched_push(self: Feed, stream: trio.SocketStream, address: str) -> bool:
         before = self.offset
         try:
-            return push(self, sock, address)
+            return push(self, stream, address)
         finally:
             counted.up += self.offset - before
 
@@ -65,8 +65,7 @@ async def into_file(remote: Remote, path: str, span: Span, version: Version | No
         async with remote.read(path, span, version) as pieces:
             async for piece in for_a_file(pieces):
                 if isinstance(piece, Pipe):
-                    while piece.taken < len(piece):
-                        piece.put(file.fileno(), at + piece.taken, len(piece) - piece.taken)
+                    piece.put_all(file.fileno(), at)
                 else:
                     os.pwrite(file.fileno(), piece, at)
                 at += len(piece)
@@ -171,17 +170,6 @@ async def test_a_file_that_is_longer_than_it_was_said_is_stale(tmp_path: Path) -
             await remote.aclose()
 
 
-async def mounted(vfs: Vfs, remote_path: str) -> bytes:
-    handle = await vfs.open(await vfs.resolve(remote_path), OpenFlags.READ)
-    try:
-        parts: list[bytes] = []
-        while part := await handle.read(sum(map(len, parts)), 128 << 10):
-            parts.append(bytes(part))
-        return b"".join(parts)
-    finally:
-        await handle.close()
-
-
 @pytest.mark.parametrize("name", ["vsftpd", "pyftpdlib"])
 async def test_what_is_written_during_a_download_stays(
     name: str, servers: Servers, tmp_path: Path, moved: Moved
@@ -210,7 +198,7 @@ async def test_what_is_written_during_a_download_stays(
             while part := await handle.read(at, 128 << 10):
                 at += len(part)
         await handle.close()
-        assert await mounted(vfs, "f") == expected
+        assert await read_file(vfs, "f") == expected
         assert not await vfs.drain()
     assert place.disk is not None
     assert (place.disk / "f").read_bytes() == expected

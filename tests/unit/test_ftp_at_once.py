@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from mountcore.errors import Corrupt, TimedOut, Unreachable
+from mountcore.files.content import InMemory
 from mountcore.remotes.ftp.connection import Connection
 from mountcore.remotes.ftp.data import ALONE, Data
 from mountcore.remotes.ftp.dial import open_to_peer, receive_at_once, send_at_once
@@ -19,17 +20,6 @@ from mountcore.remotes.ftp.server import Server
 
 MIB = 1 << 20
 Pair = tuple[trio.SocketStream, socket.socket]
-
-
-class Content:
-    """Bytes as a source."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self.size = len(content)
-
-    def pread(self, length: int, offset: int) -> bytes:
-        return self._content[offset : offset + length]
 
 
 @pytest.fixture
@@ -146,25 +136,25 @@ async def test_others_have_their_turn_during_a_transfer_that_never_waits(pair: P
     assert turns - before >= 4
 
 
-class Failing(Content):
+class Failing:
     """A source that ends, or breaks, too soon."""
 
     def __init__(self, size: int, good: int, problem: OSError | None) -> None:
-        super().__init__(bytes(size))
+        self.size = size
         self._good = good
         self._problem = problem
 
     def pread(self, length: int, offset: int) -> bytes:
         if offset >= self._good and self._problem is not None:
             raise self._problem
-        return super().pread(min(length, self._good - offset), offset)
+        return bytes(min(length, self._good - offset))
 
 
 @pytest.mark.trio
 async def test_a_feed_is_sent_for_a_moment_at_a_time(pair: Pair) -> None:
     stream, theirs = pair
     content = bytes(range(256)) * (8 << 12)
-    feed, got = Feed(Content(content), 5, "f"), bytearray()
+    feed, got = Feed(InMemory(content), 5, "f"), bytearray()
     fed = connection(stream)
 
     def take() -> None:
@@ -172,7 +162,7 @@ async def test_a_feed_is_sent_for_a_moment_at_a_time(pair: Pair) -> None:
             got.extend(theirs.recv(MIB))
 
     began = trio.current_time()
-    await trio.to_thread.run_sync(feed.push, stream.socket.fileno(), "here")
+    await trio.to_thread.run_sync(feed.push, stream, "here")
     assert trio.current_time() - began < 1, "it waited for somebody to read"
     assert not feed.done
     async with trio.open_nursery() as nursery:
@@ -186,7 +176,7 @@ async def test_a_feed_is_sent_for_a_moment_at_a_time(pair: Pair) -> None:
 @pytest.mark.trio
 async def test_a_feed_that_nobody_takes_is_given_up(pair: Pair) -> None:
     stream, _ = pair
-    feed = Feed(Content(bytes(64 * MIB)), 0, "f")
+    feed = Feed(InMemory(bytes(64 * MIB)), 0, "f")
     data = Data(connection(stream), stream)
 
     async def send() -> None:
@@ -208,7 +198,7 @@ async def test_a_feed_tells_a_broken_connection_from_a_broken_source(pair: Pair)
         assert feed.offset == 600
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     theirs.close()
-    feed = Feed(Content(bytes(64 * MIB)), 0, "f")
+    feed = Feed(InMemory(bytes(64 * MIB)), 0, "f")
     with pytest.raises(Unreachable):
         await Data(connection(stream), stream).send_from(feed)
 

@@ -227,8 +227,9 @@ class Connection:
 
     async def protected(self, raw: trio.SocketStream) -> Stream:
         """A data connection as it has to be here: encrypted if commands are, and told so."""
-        if not self._protected or self._trust is None:
+        if not self.protects:
             return raw
+        assert self._trust is not None
         if isinstance(self._stream, trio.SSLStream):
             self._session = self._stream.session
         session = self._session if self._options.reuse_tls_session else None

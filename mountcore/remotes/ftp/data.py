@@ -240,7 +240,7 @@ class Data:
         """Bytes that came without letting other tasks run."""
         self._pipe: Pipe | None = None
         self._no_pipe = False
-        """There can be none, or it is of no use."""
+        """There can be none."""
 
     async def __aenter__(self) -> Data:
         return self
@@ -292,10 +292,8 @@ class Data:
                 self._pipe = Pipe(RECEIVE)
             except OSError:
                 self._no_pipe = True
-        elif not self._pipe.usable:
-            self._no_pipe = True
-            return None
-        return self._pipe
+                return None
+        return self._pipe if self._pipe.usable else None
 
     async def _took(self, count: int) -> None:
         """So much came without a wait."""
@@ -313,10 +311,10 @@ class Data:
         """Have a source's next bytes sent by a thread, for a moment; False if TLS has to see them."""
         if not isinstance(self._stream, trio.SocketStream):
             return False
-        sock, address = self._stream.socket, self._options.address
-        if not await trio.to_thread.run_sync(feed.push, sock.fileno(), address):
+        address = self._options.address
+        if not await trio.to_thread.run_sync(feed.push, self._stream, address):
             with network(address, "sending", self._options.timeout):
-                await trio.lowlevel.wait_writable(sock)
+                await trio.lowlevel.wait_writable(self._stream.socket)
         await self._keep_alive()
         return True
 

@@ -9,14 +9,15 @@ but what it is when the network gets to it.
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from typing import final
 
-from ...errors import Corrupt
+import trio
+
 from ..protocol import Source
-from .dial import network
+from ..sources import piece_of
+from .dial import network, send_at_once
 
 PIECE = 128 << 10
 SHARE = 0.02
@@ -39,30 +40,21 @@ class Feed:
         """Whether all was sent."""
         return self.offset >= self._source.size
 
-    def push(self, sock: int, address: str) -> bool:
-        """Send for a moment to a socket that does not block; False if that takes no more now.
+    def push(self, stream: trio.SocketStream, address: str) -> bool:
+        """Send for a moment; False if the connection takes no more now.
 
         In a thread. Raises what the source raises, `Corrupt` where it ends too soon, and Unreachable where the
         connection is broken.
         """
         until, ready = time.monotonic() + SHARE, select.poll()
-        ready.register(sock, select.POLLOUT)
+        ready.register(stream.socket.fileno(), select.POLLOUT)
         while not self.done and (left := until - time.monotonic()) > 0:
             if not self._rest:
-                self._read()
+                self._rest = memoryview(piece_of(self._source, PIECE, self.offset, self._path))
             with network(address, "sending"):
-                try:
-                    sent = os.write(sock, self._rest)
-                except BlockingIOError:
-                    sent = 0
+                sent = send_at_once(stream, self._rest)
             self._rest = self._rest[sent:]
             self.offset += sent
             if not sent and not ready.poll(left * 1000):
                 return False
         return True
-
-    def _read(self) -> None:
-        piece = self._source.pread(min(PIECE, self._source.size - self.offset), self.offset)
-        if not piece:
-            raise Corrupt(self._path, f"the source ended at {self.offset} of {self._source.size} bytes")
-        self._rest = memoryview(piece)

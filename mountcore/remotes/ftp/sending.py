@@ -13,13 +13,13 @@ from typing import final
 
 import trio
 
-from ...errors import Corrupt, StorageError
+from ...errors import StorageError
 from ..protocol import Source, peek
+from ..sources import PIECE, piece_of
 from .data import Data
 from .feed import Feed
 from .replies import ReplyError
 
-PIECE = 1 << 20
 PEEKED = 128 << 10
 """Bytes that are read without a thread, if they are in memory."""
 
@@ -31,14 +31,6 @@ class Progress:
     partial: str
     start: int = 0
     sent: int = 0
-
-
-async def _read(source: Source, offset: int, path: str) -> bytes:
-    """One piece, in a thread: the source may be on a busy disk, or wait for bandwidth."""
-    piece = await trio.to_thread.run_sync(source.pread, min(PIECE, source.size - offset), offset)
-    if not piece:
-        raise Corrupt(path, f"the source ended at {offset} of {source.size} bytes")
-    return piece
 
 
 @final
@@ -85,7 +77,7 @@ class FirstPiece:
 
     async def _run(self) -> None:
         try:
-            self._found = await _read(self._source, self._offset, self._path)
+            self._found = await trio.to_thread.run_sync(piece_of, self._source, PIECE, self._offset, self._path)
         except (StorageError, OSError) as problem:
             self._found = problem
 
@@ -114,7 +106,7 @@ async def _send_read(data: Data, source: Source, path: str, progress: Progress) 
         async with sink:
             while offset < source.size:
                 try:
-                    more = await _read(source, offset, path)
+                    more = await trio.to_thread.run_sync(piece_of, source, PIECE, offset, path)
                 except (StorageError, OSError) as problem:
                     await sink.send(problem)  # raised where it is used: not wrapped in a group
                     return

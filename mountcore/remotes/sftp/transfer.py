@@ -14,8 +14,8 @@ from typing import Any, TypeVar, final
 
 import asyncssh
 
-from ...errors import Corrupt
 from ..protocol import Source
+from ..sources import piece_of
 from .link import File, Link
 from .options import SftpOptions
 
@@ -107,13 +107,11 @@ async def upload(file: File, source: Source, options: SftpOptions, in_thread: In
     chunk = chunk_size(file.link, options, writing=True)
     most = window(chunk, options, options.parallel_writes)
     writing: deque[asyncio.Task[None]] = deque()
-    offset, size = 0, source.size
+    together = BLOCK // chunk * chunk or chunk
+    offset = 0
     try:
-        while offset < size:
-            length = min(BLOCK // chunk * chunk or chunk, size - offset)
-            block = memoryview(await in_thread(lambda o=offset, n=length: source.pread(n, o)))  # type: ignore[misc]
-            if not block:
-                raise Corrupt(file.path, f"the source ended at {offset} of {size} bytes")
+        while offset < source.size:
+            block = memoryview(await in_thread(lambda o=offset: piece_of(source, together, o, file.path)))  # type: ignore[misc]
             for at in range(0, len(block), chunk):
                 while len(writing) >= most:
                     await writing[0]

@@ -12,6 +12,7 @@ from smbprotocol.open import Open
 
 from ...errors import Corrupt, Stale, StorageError
 from ..protocol import Source, Span
+from ..sources import piece_of
 from .link import DEPTH, Link
 
 
@@ -80,9 +81,7 @@ def send(path: str, link: Link, file: Open, source: Source) -> None:
     try:
         while offset < source.size:
             trio.from_thread.check_cancelled()
-            data = bytes(source.pread(min(link.write_piece, source.size - offset), offset))
-            if not data:
-                raise Corrupt(path, f"the source ended at {offset} of {source.size} bytes")
+            data = bytes(piece_of(source, link.write_piece, offset, path))
             message, receive = file.write(data, offset, send=False)
             [request] = link.post(path, message)
             waiting.append((len(data), receive, request))

@@ -24,6 +24,7 @@ from ....errors import Corrupt, NotFound, Stale, StorageError, Unsupported
 from ...limits import unmetered
 from ...partials import partial_name
 from ...protocol import Absent, Source
+from ...sources import pieces_of
 from ..http import PIECE, Held
 from ..store import Condition, Found, Key
 from .documents import is_md5, text
@@ -262,12 +263,7 @@ def _conditions(condition: Condition) -> dict[str, str]:
 
 
 def _md5(source: Source) -> str:
-    digest, done = hashlib.md5(usedforsecurity=False), 0
-    while done < source.size:
-        trio.from_thread.check_cancelled()
-        piece = source.pread(min(PIECE, source.size - done), done)
-        if not piece:
-            raise Corrupt("", f"the source ended at {done} of {source.size} bytes")
+    digest = hashlib.md5(usedforsecurity=False)
+    for piece in pieces_of(source):
         digest.update(piece)
-        done += len(piece)
     return base64.b64encode(digest.digest()).decode()
