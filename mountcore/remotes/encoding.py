@@ -113,6 +113,8 @@ class NameEncoding:
 
     def encode(self, name: str) -> str:
         """The name on the wire. :class:`InvalidName` if the server could not give the same name back."""
+        if not self.remarkable.search(name):
+            return name
         wire = self._translate(name, to_wire=True)
         if any(c in wire for c in "\r\n\0") or self._translate(wire, to_wire=False) != name:
             raise InvalidName(name, "this mix of replaced characters and ‛ cannot be stored over FTP")

@@ -44,15 +44,15 @@ async def arrived(stream: trio.SocketStream) -> None:
 @pytest.mark.trio
 async def test_nothing_something_and_the_end_are_told_apart(pair: Pair) -> None:
     stream, theirs = pair
-    assert receive_at_once(stream, 100) is None
+    assert receive_at_once(stream, 100, "", "") is None
     theirs.sendall(b"abc")
     await arrived(stream)
-    assert receive_at_once(stream, 2) == b"ab"
-    assert receive_at_once(stream, 2) == b"c"
-    assert receive_at_once(stream, 2) is None
+    assert receive_at_once(stream, 2, "", "") == b"ab"
+    assert receive_at_once(stream, 2, "", "") == b"c"
+    assert receive_at_once(stream, 2, "", "") is None
     theirs.close()
     await arrived(stream)
-    assert receive_at_once(stream, 2) == b""
+    assert receive_at_once(stream, 2, "", "") == b""
 
 
 @pytest.mark.trio
@@ -69,7 +69,7 @@ async def test_a_reset_is_not_taken_for_the_end(pair: Pair) -> None:
 async def test_what_the_kernel_does_not_take_at_once_is_sent_as_well(pair: Pair) -> None:
     stream, theirs = pair
     filler = 0
-    while count := send_at_once(stream, bytes(MIB)):
+    while count := send_at_once(stream, bytes(MIB), ""):
         filler += count
     control = connection(stream)
     received = bytearray()

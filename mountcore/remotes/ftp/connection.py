@@ -174,17 +174,23 @@ class Connection:
 
     async def reply(self, within: float | None = None) -> Reply:
         """Read the next reply, for at most ``within`` seconds. No checkpoint if it has arrived with another."""
-        here = self._buffer.find(b"\n")
-        first = self._taken(here) if here >= 0 else ""
-        lines = [first]
-        if not first or first[3:4] == "-":
-            deadline = trio.current_time() + (self._options.timeout if within is None else within)
-            lines = await self._lines(first or await self._line(deadline), deadline)
-            first = lines[0]
-        if not _REPLY.match(first):
-            raise Corrupt("", f"{self._options.address}: not an FTP reply: {first[:80]!r}")
-        reply = Reply(int(first[:3]), lines[-1][4:].strip(), tuple(lines))
-        self._console.received(lines[-1])
+        lines: list[str] = []
+        line = last = ""
+        deadline = 0.0
+        while not last or not line.startswith(last):
+            while (end := self._buffer.find(b"\n")) < 0:
+                deadline = deadline or trio.current_time() + (self._options.timeout if within is None else within)
+                await self._receive(deadline)
+            line = self._taken(end)
+            lines.append(line)
+            if not last:
+                if not _REPLY.match(line):
+                    raise Corrupt("", f"{self._options.address}: not an FTP reply: {line[:80]!r}")
+                last = line[:3] + " " if line[3:4] == "-" else line
+            elif len(lines) > REPLY_LIMIT:
+                raise Corrupt("", f"{self._options.address}: a reply without an end")
+        reply = Reply(int(line[:3]), line[4:].strip(), tuple(lines))
+        self._console.received(line)
         if reply.code >= 200 and self._owed:
             self._owed -= 1
         self.settled = reply.code >= 200 and not self._owed and not self._buffer
@@ -416,32 +422,16 @@ class Connection:
         self.settled = False
         await send_within(self._stream, packet, self._options.address, self._options.timeout)
 
-    async def _lines(self, first: str, deadline: float) -> list[str]:
-        lines = [first]
-        if first[3:4] == "-" and _REPLY.match(first):
-            end = first[:3] + " "
-            while not lines[-1].startswith(end):
-                lines.append(await self._line(deadline))
-                if len(lines) > REPLY_LIMIT:
-                    raise Corrupt("", f"{self._options.address}: a reply without an end")
-        return lines
-
-    async def _line(self, deadline: float) -> str:
-        while (end := self._buffer.find(b"\n")) < 0:
-            if len(self._buffer) > LINE_LIMIT:
-                raise Corrupt("", f"{self._options.address}: a reply line without an end")
-            self._buffer += await self._received(deadline)
-        return self._taken(end)
-
-    async def _received(self, deadline: float) -> bytes | bytearray:
+    async def _receive(self, deadline: float) -> None:
         stream, address, doing = self._stream, self._options.address, "waiting for a reply"
-        with network(address, doing):
-            data: bytes | bytearray | None = receive_at_once(stream, LINE_LIMIT)
+        if len(self._buffer) > LINE_LIMIT:
+            raise Corrupt("", f"{address}: a reply line without an end")
+        data: bytes | bytearray | None = receive_at_once(stream, LINE_LIMIT, address, doing)
         if data is None:
             data = await receive_within(stream, LINE_LIMIT, address, doing, deadline - trio.current_time())
         if not data:
             raise Unreachable("", f"{address}: the server closed the connection")
-        return data
+        self._buffer += data
 
     def _taken(self, end: int) -> str:
         line = bytes(self._buffer[:end])

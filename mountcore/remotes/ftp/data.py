@@ -32,6 +32,7 @@ from .dial import (
     send_at_once,
     send_within,
     socket_of,
+    until_readable,
 )
 from .feed import Feed
 from .options import DataConnection
@@ -66,7 +67,7 @@ async def open_data(connection: Connection, verb: str, argument: str, rest: int 
         if connection.begun is not None:
             connection.begun = None
             if raw is not None and content and not connection.protects:
-                sent = _send_early(raw, content)
+                sent = _send_early(raw, content, options.address)
             reply = await connection.reply()
             server.begins = server.begins or reply.code in (125, 150)
         else:
@@ -89,11 +90,11 @@ async def open_data(connection: Connection, verb: str, argument: str, rest: int 
             listener.close()
 
 
-def _send_early(raw: trio.SocketStream, content: bytes) -> int:
+def _send_early(raw: trio.SocketStream, content: bytes, address: str) -> int:
     """Send what the server has been asked to take before it says that it does; answers how much is on its way."""
     sent = 0
-    with suppress(OSError):  # that it takes nothing, its reply tells
-        sent = send_at_once(raw, content)
+    with suppress(OSError, Unreachable):  # that it takes nothing, its reply tells
+        sent = send_at_once(raw, content, address)
         if sent == len(content):
             raw.socket.shutdown(socket.SHUT_WR)
     return sent
@@ -254,11 +255,10 @@ class Data:
 
     async def receive(self, most: int = RECEIVE) -> bytes | bytearray:
         """The next bytes; b"" at the end, which only `finish` proves to be the real one."""
-        block: bytes | bytearray | None
-        with network(self._options.address, "receiving"):
-            block = receive_at_once(self._stream, most)
+        address = self._options.address
+        block: bytes | bytearray | None = receive_at_once(self._stream, most, address, "receiving")
         if block is None:
-            block = await receive_within(self._stream, most, self._options.address, "receiving", self._options.timeout)
+            block = await receive_within(self._stream, most, address, "receiving", self._options.timeout)
             self._alone = 0
         else:
             await self._took(len(block))
@@ -277,8 +277,7 @@ class Data:
                 try:
                     count = pipe.fill(sock.fileno(), most)
                 except BlockingIOError:
-                    with network(self._options.address, "receiving", self._options.timeout):
-                        await trio.lowlevel.wait_readable(sock)
+                    await until_readable(sock, self._options.address, "receiving", self._options.timeout)
                     self._alone = 0
                 else:
                     await self._took(count)

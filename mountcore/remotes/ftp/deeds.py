@@ -23,9 +23,8 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 import trio
 
@@ -43,8 +42,7 @@ HEARING = 5.0
 UPLOAD, MOVE, REMOVE = "upload", "move", "remove"
 
 
-@dataclass(frozen=True, slots=True)
-class Deed:
+class Deed(NamedTuple):
     """One change. ``other`` is the partial of an upload, the new name of a move."""
 
     kind: str
@@ -60,9 +58,6 @@ class Deed:
     def concerns(self, path: str) -> bool:
         """Whether it may change what is found at ``path``, above or below it. Pure."""
         return any(_related(path, mine) for mine in (self.path, self.other) if mine)
-
-
-_FIELDS = [field.name for field in fields(Deed)]
 
 
 def _related(one: str, other: str) -> bool:
@@ -88,7 +83,7 @@ class Diary:
 
     def note(self, deed: Deed) -> Deed:
         """Write it down; answers it with its time."""
-        deed = replace(deed, began=time.time())
+        deed = deed._replace(began=time.time())
         slot = heapq.heappop(self._free) if self._free else self._next
         self._next = max(self._next, slot + 1)
         self._slots[deed] = slot
@@ -186,7 +181,7 @@ class Diary:
             if self._file is None:
                 self._open()
             assert self._file is not None
-            text = b"" if deed is None else json.dumps({name: getattr(deed, name) for name in _FIELDS}).encode()
+            text = b"" if deed is None else json.dumps(deed._asdict()).encode()
             if len(text) < SLOT:
                 os.pwrite(self._file, text + b"\0", slot * SLOT)
         except OSError as problem:

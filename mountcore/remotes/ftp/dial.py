@@ -16,6 +16,7 @@ import trio
 
 from ...errors import Denied, StorageError, TimedOut, Unreachable
 from ..reasons import words
+from . import waits
 from .options import FtpOptions, Proxy
 
 TCP_NOTSENT_LOWAT = 25
@@ -57,7 +58,7 @@ def socket_of(stream: Stream) -> trio.socket.SocketType:
     return (stream if isinstance(stream, trio.SocketStream) else stream.transport_stream.raw).socket
 
 
-def receive_at_once(stream: Stream, most: int) -> bytes | None:
+def receive_at_once(stream: Stream, most: int, address: str, doing: str) -> bytes | None:
     """What has arrived, b"" at the end; None where nothing has, or only TLS can tell. No checkpoint.
 
     trio's own way to it, and a deadline that is not needed then, cost as much as 100 KiB of data.
@@ -68,30 +69,41 @@ def receive_at_once(stream: Stream, most: int) -> bytes | None:
         return os.read(stream.socket.fileno(), most)
     except BlockingIOError:
         return None
+    except OSError as problem:
+        raise _broken(address, doing, problem) from problem
 
 
 async def receive_within(stream: Stream, most: int, address: str, doing: str, seconds: float) -> bytes | bytearray:
     """What comes next, b"" at the end; TimedOut if nothing does for ``seconds``. To be asked when nothing is there."""
-    with network(address, doing, seconds):
-        if not isinstance(stream, trio.SocketStream):
+    if not isinstance(stream, trio.SocketStream):
+        with network(address, doing, seconds):
             return await stream.receive_some(most)
-        while True:
-            await trio.lowlevel.wait_readable(stream.socket)
-            block = receive_at_once(stream, most)
-            if block is not None:
-                return block
+    while True:
+        await until_readable(stream.socket, address, doing, seconds)
+        block = receive_at_once(stream, most, address, doing)
+        if block is not None:
+            return block
+
+
+async def until_readable(sock: trio.socket.SocketType, address: str, doing: str, seconds: float) -> None:
+    """Wait for bytes, or the end; TimedOut if there are none for ``seconds``."""
+    try:
+        await waits.readable(sock, seconds)
+    except trio.TooSlowError:
+        raise _too_slow(address, doing) from None
+    except trio.ClosedResourceError as problem:
+        raise _broken(address, doing, problem) from problem
 
 
 async def send_within(stream: Stream, data: bytes | memoryview, address: str, seconds: float) -> None:
     """Send all of it; TimedOut after ``seconds``. No checkpoint where the kernel takes it without waiting."""
-    with network(address, "sending"):
-        sent = send_at_once(stream, data)
+    sent = send_at_once(stream, data, address)
     if sent < len(data):
         with network(address, "sending", seconds):
             await stream.send_all(memoryview(data)[sent:])
 
 
-def send_at_once(stream: Stream, data: bytes | memoryview) -> int:
+def send_at_once(stream: Stream, data: bytes | memoryview, address: str) -> int:
     """How many of these bytes the kernel takes without waiting; none where TLS has to see them. No checkpoint."""
     if not isinstance(stream, trio.SocketStream):
         return 0
@@ -99,14 +111,13 @@ def send_at_once(stream: Stream, data: bytes | memoryview) -> int:
         return os.write(stream.socket.fileno(), data)
     except BlockingIOError:
         return 0
+    except OSError as problem:
+        raise _broken(address, "sending", problem) from problem
 
 
 @final
 class network:
-    """What sockets and TLS raise inside becomes ours; and, if told so, it may take only so many seconds.
-
-    One object instead of two generators: a transfer of a small file passes here a dozen times.
-    """
+    """What sockets and TLS raise inside becomes ours; and, if told so, it may take only so many seconds."""
 
     __slots__ = ("_address", "_doing", "_scope")
 
@@ -126,21 +137,26 @@ class network:
         if scope is not None:
             scope.__exit__(kind, problem, trace)
             if scope.cancelled_caught:
-                raise TimedOut("", f"{self._address}: {self._doing} took too long") from None
+                raise _too_slow(self._address, self._doing) from None
         if problem is None or isinstance(problem, StorageError):
             return
         if isinstance(problem, OSError | trio.BrokenResourceError | trio.ClosedResourceError):  # SSLError is an OSError
-            raise self._ours(problem) from problem
+            raise _broken(self._address, self._doing, problem) from problem
 
-    def _ours(self, problem: BaseException) -> StorageError:
-        cause = problem.__cause__ if isinstance(problem.__cause__, ssl.SSLError | OSError) else problem
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return Denied(
-                "",
-                f"{self._address}: its certificate is not trusted: {cause.verify_message}; "
-                "ca_cert names who signed it, certificate_hash the certificate itself",
-            )
-        return Unreachable("", f"{self._address}: {self._doing} failed: {words(cause)}")
+
+def _broken(address: str, doing: str, problem: BaseException) -> StorageError:
+    cause = problem.__cause__ if isinstance(problem.__cause__, ssl.SSLError | OSError) else problem
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Denied(
+            "",
+            f"{address}: its certificate is not trusted: {cause.verify_message}; "
+            "ca_cert names who signed it, certificate_hash the certificate itself",
+        )
+    return Unreachable("", f"{address}: {doing} failed: {words(cause)}")
+
+
+def _too_slow(address: str, doing: str) -> TimedOut:
+    return TimedOut("", f"{address}: {doing} took too long")
 
 
 async def open_tcp(options: FtpOptions, host: str, port: int) -> trio.SocketStream:
@@ -171,14 +187,16 @@ async def open_to_peer(options: FtpOptions, host: str, family: int, port: int) -
     raw = socket.socket(family, socket.SOCK_STREAM)
     try:
         raw.setblocking(False)
-        with network(address, "connecting"):
-            if not _connected(raw, host, port) and not _connected(raw, host, port):  # a near one is, at the second look
-                with network(address, "connecting", options.connect_timeout):
-                    await trio.lowlevel.wait_writable(raw)
-                if refused := raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    raise OSError(refused, os.strerror(refused))
-    except BaseException:
+        if not _connected(raw, host, port) and not _connected(raw, host, port):  # a near one is, at the second look
+            await waits.writable(raw, options.connect_timeout)
+            if refused := raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(refused, os.strerror(refused))
+    except BaseException as problem:
         raw.close()
+        if isinstance(problem, trio.TooSlowError):
+            raise _too_slow(address, "connecting") from None
+        if isinstance(problem, OSError):
+            raise _broken(address, "connecting", problem) from problem
         raise
     return bulky(trio.SocketStream(trio.socket.from_stdlib_socket(raw)))
 

@@ -17,7 +17,7 @@ import trio
 
 from ..protocol import Source
 from ..sources import piece_of
-from .dial import network, send_at_once
+from .dial import send_at_once
 
 PIECE = 128 << 10
 SHARE = 0.02
@@ -51,8 +51,7 @@ class Feed:
         while not self.done and (left := until - time.monotonic()) > 0:
             if not self._rest:
                 self._rest = memoryview(piece_of(self._source, PIECE, self.offset, self._path))
-            with network(address, "sending"):
-                sent = send_at_once(stream, self._rest)
+            sent = send_at_once(stream, self._rest, address)
             self._rest = self._rest[sent:]
             self.offset += sent
             if not sent and not ready.poll(left * 1000):

@@ -100,11 +100,15 @@ class Leftovers:
     @contextmanager
     def in_use(self, *paths: str) -> Iterator[None]:
         """These are being written."""
-        self._used.update(paths)
+        for path in paths:
+            self._used[path] += 1
         try:
             yield
         finally:
-            self._used -= Counter(paths)
+            for path in paths:
+                self._used[path] -= 1
+                if not self._used[path]:
+                    del self._used[path]
 
     async def may_take(self, session: Session, directory: str, name: str) -> bool:
         """Whether an upload may go to a name that is not its own for sure: not if another one does, nor if a file of

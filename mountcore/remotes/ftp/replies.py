@@ -8,8 +8,7 @@ The code alone says little: 550 is a missing file, a missing right, a full direc
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 from ...errors import (
     Busy,
@@ -31,8 +30,7 @@ from ...errors import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """One reply: its code, the text of its last line, and all its lines as they came."""
 
     code: int

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -61,7 +60,7 @@ async def _stop(session: Session, deed: Deed, diary: Diary, leftovers: Leftovers
     if deed.stamp and deed.size >= WORTH_RESUMING:
         hidden = basename(deed.other).startswith(".")
         fresh = join(parent(deed.path), partial_name(basename(deed.path), hidden=hidden))
-        later = diary.note(replace(deed, other=fresh, naming=False))
+        later = diary.note(deed._replace(other=fresh, naming=False))
         try:
             refusal = await rename(session, deed.other, fresh)
         except NotFound:

@@ -15,7 +15,6 @@ if the new one cannot take its place; between the two renames the name is missin
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import final
 
 import trio
@@ -99,12 +98,13 @@ async def _store(
     try:
         partial = await _send(session, partial, path, source, progress)
         if partial != deed.other:
-            deed = diary.change(deed, replace(deed, other=partial))
+            deed = diary.change(deed, deed._replace(other=partial))
         await _about_to_conclude(session, partial, path, expect, mtime_ns)
         stamp = await set_time(session, partial, mtime_ns) if mtime_ns is not None else None
         entry = await _verified(session, partial, path, source.size, stamp)
         await check(session, path, expect)
-        deed = diary.change(deed, replace(deed, naming=True))
+        await trio.lowlevel.checkpoint_if_cancelled()  # there may have been nothing to wait for
+        deed = diary.change(deed, deed._replace(naming=True))
         try:
             await publish(session, partial, path, diary)
         except (Unreachable, TimedOut) as problem:
@@ -249,7 +249,8 @@ async def _send(session: Session, partial: str, path: str, source: Source, progr
         try:
             await send_all(data, source, path, progress, first)
             await data.finish()
-            await trio.sleep(server.options.upload_delay)
+            if server.options.upload_delay:
+                await trio.sleep(server.options.upload_delay)
         except TimedOut:
             connection.close()  # it had its time to say why
             raise
