@@ -71,7 +71,10 @@ class Connection:
         self._console = Console(server.options)
         self._stream = stream
         self._peer: tuple[str, int] | None = None
-        self._buffer = bytearray()
+        self._lines: deque[str] = deque()
+        """What has arrived and was not read."""
+        self._rest = b""
+        """The beginning of another line."""
         self._protected = False
         self._session: ssl.SSLSession | None = None
         self._in = False
@@ -178,10 +181,10 @@ class Connection:
         line = last = ""
         deadline = 0.0
         while not last or not line.startswith(last):
-            while (end := self._buffer.find(b"\n")) < 0:
+            while not self._lines:
                 deadline = deadline or trio.current_time() + (self._options.timeout if within is None else within)
                 await self._receive(deadline)
-            line = self._taken(end)
+            line = self._lines.popleft()
             lines.append(line)
             if not last:
                 if not _REPLY.match(line):
@@ -190,10 +193,11 @@ class Connection:
             elif len(lines) > REPLY_LIMIT:
                 raise Corrupt("", f"{self._options.address}: a reply without an end")
         reply = Reply(int(line[:3]), line[4:].strip(), tuple(lines))
-        self._console.received(line)
+        if not self._console.quiet:
+            self._console.received(line)
         if reply.code >= 200 and self._owed:
             self._owed -= 1
-        self.settled = reply.code >= 200 and not self._owed and not self._buffer
+        self.settled = reply.code >= 200 and not self._owed and not self._unread
         if reply.code == 421:
             self.close()
             if self.used:
@@ -305,7 +309,7 @@ class Connection:
                     "encryption = explicit would insist", options.address, reply,
                 )  # fmt: skip
             return True
-        if self._buffer:  # what came before the handshake would be read as if protected (CVE-2011-0411)
+        if self._unread:  # what came before the handshake would be read as if protected (CVE-2011-0411)
             raise Corrupt("", f"{options.address}: data before the TLS handshake")
         return await self._encrypt(trust)
 
@@ -391,7 +395,7 @@ class Connection:
             transport, early = await stream.unwrap()
         assert isinstance(transport, Draining)
         self._stream = transport.raw
-        self._buffer += early
+        self._arrived(early)
 
     # lines
 
@@ -402,7 +406,7 @@ class Connection:
     def forgive(self) -> None:
         """Expect no more replies: what was asked has been answered, in this server's own way."""
         self._owed = 0
-        self.settled = not self._buffer
+        self.settled = not self._unread
 
     async def _send_lines(self, commands: Iterable[tuple[str, str]]) -> None:
         packet = b""
@@ -416,7 +420,8 @@ class Connection:
                 packet += line.encode(charset, "surrogateescape") + b"\r\n"
             except UnicodeEncodeError:
                 raise InvalidName(argument, f"it cannot be written in charset {self._options.charset}") from None
-            self._console.sent(verb, argument)
+            if not self._console.quiet:
+                self._console.sent(verb, argument)
             count += 1
         self._owed += count
         self.settled = False
@@ -424,20 +429,26 @@ class Connection:
 
     async def _receive(self, deadline: float) -> None:
         stream, address, doing = self._stream, self._options.address, "waiting for a reply"
-        if len(self._buffer) > LINE_LIMIT:
+        if len(self._rest) > LINE_LIMIT:
             raise Corrupt("", f"{address}: a reply line without an end")
         data: bytes | bytearray | None = receive_at_once(stream, LINE_LIMIT, address, doing)
         if data is None:
             data = await receive_within(stream, LINE_LIMIT, address, doing, deadline - trio.current_time())
         if not data:
             raise Unreachable("", f"{address}: the server closed the connection")
-        self._buffer += data
+        self._arrived(data)
 
-    def _taken(self, end: int) -> str:
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        text = line.rstrip(b"\r").decode(self._options.charset, "surrogateescape")
-        return text if self._in else self._console.without_password(text)
+    def _arrived(self, data: bytes | bytearray) -> None:
+        whole, end, self._rest = (self._rest + data).rpartition(b"\n")
+        if end:
+            text = whole.decode(self._options.charset, "surrogateescape")
+            if not self._in:
+                text = self._console.without_password(text)
+            self._lines += [line.rstrip("\r") for line in text.split("\n")]
+
+    @property
+    def _unread(self) -> bool:
+        return bool(self._lines or self._rest)
 
 
 def _silent_after_death(control: trio.socket.SocketType, wanted: bool) -> None:

@@ -23,21 +23,20 @@ class Console:
 
     def __init__(self, options: FtpOptions) -> None:
         self._options = options
+        self.quiet = not options.console and not log.isEnabledFor(logging.DEBUG)
+        """Nobody listens, now that the connection begins."""
         self._name = f"{id(self) >> 4 & 0xFFFF:04x}"
         self._private = [text for text in (options.user, options.host, options.proxy and options.proxy.host) if text]
 
     def sent(self, verb: str, argument: str) -> None:
         """A command, about to be sent."""
-        if not self._options.console and not log.isEnabledFor(logging.DEBUG):
-            return
         if verb in _SECRET:
             argument = MASK
         self._tell(">", f"{verb} {argument}".rstrip())
 
     def received(self, line: str) -> None:
         """The last line of a reply."""
-        if self._options.console or log.isEnabledFor(logging.DEBUG):
-            self._tell("<", line)
+        self._tell("<", line)
 
     def without_password(self, line: str) -> str:
         """A line that came before the login was done: servers exist that repeat the password there."""

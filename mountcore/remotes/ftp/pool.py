@@ -8,8 +8,6 @@ connections are idle. The bound shrinks when the server says "too many" and we h
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import final
 
 import trio
@@ -25,6 +23,23 @@ CHECK_AFTER = 5.0
 GROW_AFTER = 60.0
 _PATIENCE = (0.1, 0.3, 0.7, 1.5)
 """Waits before a server that takes no connection at all is believed: it may not have seen one end yet."""
+
+
+@final
+class Loan:
+    """A connection that is lent to one call."""
+
+    __slots__ = ("connection", "held")
+    connection: Connection
+
+    def __init__(self) -> None:
+        self.held: list[trio.CapacityLimiter] = []
+        """Of which it takes a part."""
+
+    def end(self) -> None:
+        """Let others have it."""
+        for limiter in self.held:
+            limiter.release_on_behalf_of(self)
 
 
 @final
@@ -52,24 +67,40 @@ class Pool:
         """How many connections wait to be lent."""
         return len(self._idle)
 
-    @asynccontextmanager
-    async def connection(self, *, stream: bool = False) -> AsyncIterator[Connection]:
-        """Borrow a connection. ``stream`` is for downloads, whose reader may pause as long as it likes:
-        they leave one connection to everyone else, where there are several."""
+    async def borrow(self, *, stream: bool = False) -> Loan:
+        """Borrow a connection, until `give_back`. ``stream`` is for downloads, whose reader may pause as long as it
+        likes: they leave one connection to everyone else, where there are several."""
         while True:
-            async with AsyncExitStack() as held:
+            loan = Loan()
+            try:
                 for limiter in (self._streams, self._limit) if stream else (self._limit,):
-                    await held.enter_async_context(_held(limiter, self.server))
+                    await self._admit(loan, limiter)
                 connection = await self._checkout()
-                if connection is None:
-                    continue  # the bound has become smaller: queue again
+            except BaseException:
+                loan.end()
+                raise
+            if connection is not None:
+                loan.connection = connection
                 self._busy += 1
-                try:
-                    yield connection
-                finally:
-                    self._busy -= 1
-                    self._take_back(connection)
-                return
+                return loan
+            loan.end()  # the bound has become smaller: queue again
+
+    async def _admit(self, loan: Loan, limiter: trio.CapacityLimiter) -> None:
+        try:
+            limiter.acquire_on_behalf_of_nowait(loan)
+        except trio.WouldBlock:
+            with trio.move_on_after(self.server.options.timeout) as wait:
+                await limiter.acquire_on_behalf_of(loan)
+            if wait.cancelled_caught:
+                address, count = self.server.options.address, int(limiter.total_tokens)
+                raise Busy("", f"{address}: all {count} connections are in use") from None
+        loan.held.append(limiter)
+
+    def give_back(self, loan: Loan) -> None:
+        """The call is over."""
+        self._busy -= 1
+        self._take_back(loan.connection)
+        loan.end()
 
     def drop_idle(self) -> None:
         """Close what is idle: when one idle connection turned out dead, the others are no better."""
@@ -140,24 +171,6 @@ class Pool:
                     self._idle.pop(0).close()
         finally:
             self._reaping = False
-
-
-@asynccontextmanager
-async def _held(limiter: trio.CapacityLimiter, server: Server) -> AsyncIterator[None]:
-    borrower = object()
-    try:
-        limiter.acquire_on_behalf_of_nowait(borrower)
-        waited = True
-    except trio.WouldBlock:
-        with trio.move_on_after(server.options.timeout) as wait:
-            await limiter.acquire_on_behalf_of(borrower)
-        waited = not wait.cancelled_caught
-    if not waited:
-        raise Busy("", f"{server.options.address}: all {int(limiter.total_tokens)} connections are in use")
-    try:
-        yield
-    finally:
-        limiter.release_on_behalf_of(borrower)
 
 
 async def _answers(connection: Connection) -> bool:

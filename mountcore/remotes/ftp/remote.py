@@ -9,10 +9,8 @@ from __future__ import annotations
 import posixpath
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar, final
-
-import trio
 
 from ...errors import (
     Corrupt,
@@ -24,7 +22,6 @@ from ...errors import (
     NotFound,
     Refused,
     Stale,
-    StorageError,
     Unreachable,
     Unsupported,
 )
@@ -35,9 +32,9 @@ from ..paths import basename, check_lengths, check_path, is_below, join, parent
 from ..protocol import Capabilities, Entry, Expect, Kind, Remote, RenameScope, Source, Span, Usage, Version
 from . import hashes, upload
 from .bulk import Done
-from .connection import Connection
+from .contact import Contacts
 from .data import RECEIVE, Data
-from .deeds import MOVE, REMOVE, UPLOAD, Deed, Diary
+from .deeds import MOVE, REMOVE, Deed, Diary
 from .directories import HELD_BACK
 from .leftovers import Leftovers, put_back
 from .options import FtpOptions, parse
@@ -46,7 +43,6 @@ from .rawnames import NOT_RAW, check_raw, is_raw
 from .replies import ReplyError, error_for, meaning
 from .server import Server
 from .session import Session, contradiction
-from .settling import settle, take_over
 from .tls import Trust
 from .walk import Walk
 
@@ -77,8 +73,7 @@ class FtpRemote(Remote):
         self._pool = Pool(self._server, Trust(options) if options.tls else None)
         self._diary = Diary(self.identity)
         self._leftovers = Leftovers(self._diary)
-        self._settling = trio.Lock()
-        self._begun = False
+        self._contacts = Contacts(self._root, self._pool, self._diary, self._leftovers)
 
     def __repr__(self) -> str:
         return f"<FtpRemote {self.identity}>"
@@ -123,7 +118,7 @@ class FtpRemote(Remote):
 
     async def _batches(self, directory: str) -> AsyncGenerator[Batch, None]:
         wanted = check_path(directory)
-        async with self._session(wanted) as session:
+        async with self._contacts.to(wanted) as session:
             now = time.time_ns()
             links: Batch = []
             aside: Batch = []
@@ -158,7 +153,7 @@ class FtpRemote(Remote):
     @asynccontextmanager
     async def read(self, path: str, span: Span, version: Version | None) -> AsyncIterator[AsyncIterator[bytes]]:
         check_path(path)
-        async with self._session(path, stream=True) as session:
+        async with self._contacts.to(path, stream=True) as session:
             if version is not None:
                 await session.about_to_read(path)
                 now = await session.stat(path)
@@ -182,18 +177,18 @@ class FtpRemote(Remote):
     async def put(self, path: str, source: Source, *, expect: Expect, mtime_ns: int | None) -> Entry:
         self._changeable(path)
         try:
-            async with self._session(path) as session:
+            async with self._contacts.to(path) as session:
                 await self._leftovers.tidy(session, parent(path))
                 await check_raw(session, path)
                 return await upload.store(session, path, source, expect, mtime_ns, self._leftovers, self._diary)
         except upload.AnswerLost as lost:
-            async with self._session(path) as session:
+            async with self._contacts.to(path) as session:
                 return await upload.outcome(session, path, lost, self._diary)
 
     async def remove(self, path: str) -> None:
         self._changeable(path)
         self._leftovers.give_up(path)
-        async with self._session(path) as session, self._diary.told(session.connection, Deed(REMOVE, path)):
+        async with self._contacts.to(path) as session, self._diary.told(session.connection, Deed(REMOVE, path)):
             reply = await session.connection.command("DELE", await session.at(path))
             if reply.ok:
                 return
@@ -203,7 +198,7 @@ class FtpRemote(Remote):
 
     async def mkdir(self, path: str) -> None:
         check_path(path)
-        async with self._session(path) as session:
+        async with self._contacts.to(path) as session:
             if not path:
                 raise Exists(path)
             await check_raw(session, path)
@@ -238,7 +233,7 @@ class FtpRemote(Remote):
     async def rmdir(self, path: str) -> None:
         self._changeable(path)
         self._leftovers.give_up(path)
-        async with self._session(path) as session:
+        async with self._contacts.to(path) as session:
             await self._leftovers.tidy(session, path)
             async with self._diary.told(session.connection, Deed(REMOVE, path)):
                 reply = await session.connection.command("RMD", await session.at(path))
@@ -256,7 +251,7 @@ class FtpRemote(Remote):
         self._changeable(target)
         self._leftovers.give_up(source)
         self._leftovers.give_up(target)
-        async with self._session(target, source) as session:
+        async with self._contacts.to(target, source) as session:
             if is_below(target, source):
                 await session.stat(source)
                 if source == target:
@@ -286,7 +281,7 @@ class FtpRemote(Remote):
 
     async def append(self, path: str, data: bytes) -> None:
         self._changeable(path)
-        async with self._session(path) as session:
+        async with self._contacts.to(path) as session:
             server = session.server
             before = await session.find(path) if server.appends is None else None
             transfer = await self._asked(path, session.connection.transfer("APPE", await session.at(path)))
@@ -354,35 +349,7 @@ class FtpRemote(Remote):
         self._diary.close()
         await self._pool.aclose()
 
-    # borrowing
-
-    @asynccontextmanager
-    async def _session(self, path: str, *more: str, stream: bool = False) -> AsyncIterator[Session]:
-        try:
-            async with self._pool.connection(stream=stream) as connection:
-                if not self._begun or self._diary.unheard:
-                    await self._settle(connection, path, *more)
-                session = Session(connection, self._root)
-                yield session
-                if self._leftovers.untidy and connection.settled:
-                    with suppress(StorageError):  # what was asked for has been done
-                        await self._leftovers.tidy(session)
-        except ReplyError as refusal:
-            raise error_for(refusal.reply, path) from None
-        except StorageError as problem:
-            if problem.path or not path:
-                raise
-            raise type(problem)(path, problem.said) from problem
-
-    async def _settle(self, connection: Connection, *paths: str) -> None:
-        """Settle the changes that were not heard of, if they concern one of these."""
-        if not self._begun:
-            self._begun = True
-            take_over(self._diary, self._leftovers)
-        async with self._settling:
-            for deed in [*self._diary.unheard]:
-                if deed.kind == UPLOAD or any(deed.concerns(path) for path in paths):
-                    await settle(Session(connection, self._root), deed, self._diary, self._leftovers)
+    # asking
 
     async def _call(self, path: str, ask: Callable[[Session], Awaitable[T]]) -> T:
         """Something that may safely be asked twice: again, if an old connection turns out dead."""
@@ -390,7 +357,7 @@ class FtpRemote(Remote):
         for last in (False, True):
             used = False
             try:
-                async with self._session(path) as session:
+                async with self._contacts.to(path) as session:
                     used = session.connection.used
                     return await ask(session)
             except Unreachable:

@@ -6,8 +6,7 @@ is sent there as well (:mod:`.feed`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import final
 
@@ -41,26 +40,26 @@ class FirstPiece:
         self._source = source
         self._offset = offset
         self._path = path
+        self._left = source.size - offset
         self._found: bytes | StorageError | OSError = b""
+        if self._left > 0:
+            self._found = peek(source, min(PEEKED, self._left), offset)
 
-    @asynccontextmanager
-    async def meanwhile(self) -> AsyncIterator[None]:
-        """Read during the body; what that raises is raised by `take`, and what the body raises as it is."""
-        left = self._source.size - self._offset
-        if left > 0:
-            self._found = peek(self._source, min(PEEKED, left), self._offset)
-        if left <= 0 or self._found:
-            yield
-            return
+    async def meanwhile(self, opening: Awaitable[Data]) -> Data:
+        """Read while a transfer is opened; what that raises is raised by `take`, and what ``opening`` raises as it
+        is."""
+        if self._left <= 0 or self._found:
+            return await opening
         problem: StorageError | ReplyError | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._run)
             try:
-                yield
+                data = await opening
             except (StorageError, ReplyError) as failure:
                 problem = failure
         if problem is not None:
             raise problem
+        return data
 
     @property
     def whole(self) -> bytes:

@@ -233,8 +233,7 @@ async def _send(session: Session, partial: str, path: str, source: Source, progr
     connection, server = session.connection, session.server
     first = FirstPiece(source, progress.start, path)
     try:
-        async with first.meanwhile():
-            data = await _open(session, partial, progress.start, first.whole)
+        data = await first.meanwhile(_open(session, partial, progress.start, first.whole))
     except ReplyError as refusal:
         if progress.start or not server.dot_names or refusal.reply.code not in (550, 553):
             raise await _no_room_or_place(session, refusal.reply, path) from None
