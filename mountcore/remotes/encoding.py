@@ -89,13 +89,13 @@ class NameEncoding:
     def leaves_alone(self, block: str) -> bool:
         """Whether surely no name in a block of lines, with LF between them and names at their ends, is remarkable ("."
         and ".." aside). Far cheaper than to look at each."""
-        if self.first or not block.replace("\n", "").isprintable():
-            return False
-        if any(char in block for char in self._printable):
+        if self.first or any(char in block for char in self._printable):
             return False
         if any(char + "\n" in block or block.endswith(char) for char in self.last):
             return False
-        return block.isascii() or not self._stand_ins.search(block)
+        if block.isascii():  # five times as fast as str.isprintable
+            return not block.encode().translate(None, _PLAIN_ASCII)
+        return block.replace("\n", "").isprintable() and not self._stand_ins.search(block)
 
     @classmethod
     def parse(cls, text: str) -> NameEncoding:
@@ -167,6 +167,7 @@ def _remarkable(anywhere: frozenset[str], first: frozenset[str], last: frozenset
 
 
 _NEVER = ("\r", "\n")
+_PLAIN_ASCII = bytes(range(32, 127)) + b"\n"
 _PLAIN = {
     _picture(char): char
     for table in (_ANYWHERE, _FIRST, _LAST)

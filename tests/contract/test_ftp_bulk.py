@@ -83,7 +83,7 @@ def test_what_servers_send_is_read_so(offset: int) -> None:
     assert done[0].mtime_ns == first.mtime_ns - offset
     reader = FactLines(NameEncoding())
     for shape in ("type=file;size={n};modify=20240101000000;", "modify=20240101000000;perm=r;size={n};type=file;"):
-        mixed = ["type=cdir;modify=20240101000000; ."] if shape.startswith("type") else []
+        mixed = ["type=cdir;sizd=4096;modify=20240101000000; ."] if shape.startswith("type") else []
         text = "\n".join([*mixed, *(shape.format(n=n) + f" name {n}" for n in range(9))])
         found = reader.read(text)
         assert found is not None

@@ -68,6 +68,18 @@ async def test_a_listing_line_without_an_end() -> None:
             await entries(opened(server))
 
 
+@pytest.mark.parametrize("before", [0, 1, 500, 1000])
+async def test_a_listing_line_that_is_too_long(before: int) -> None:
+    """Wherever in a listing it is."""
+    few = b"".join(b"type=file;size=1; %d\r\n" % number for number in range(before))
+    longest = b"type=file;size=1; ".ljust(directories.LINE_LIMIT, b"x") + b"\r\n"
+    async with scripted(data={"MLSD": few + longest}) as server:
+        assert len(await entries(opened(server))) == before + 1
+    async with scripted(data={"MLSD": few + b"t" + longest + b"type=file;size=1; b\r\n"}) as server:
+        with pytest.raises(Corrupt, match=r"too long|without an end"):
+            await entries(opened(server))
+
+
 async def test_a_listing_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directories, "LISTING_LIMIT", 1 << 20)
     async with scripted(data={"MLSD": b"type=file;size=1; a\r\n" * 100_000}) as server:

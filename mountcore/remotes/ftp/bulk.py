@@ -142,7 +142,10 @@ class FactLines:
         sample = max(text.split("\n"), key=lambda line: line.partition(" ")[0].count(";"))
         facts = [fact.partition("=")[0] for fact in sample.partition(" ")[0].split(";") if "=" in fact]
         wanted = ["size" if fact == "sizd" else fact for fact in map(str.lower, facts) if fact in _WANTED]
-        if sorted(wanted) not in (["modify", "size", "type"], ["modify", "type"]) or parse_mlsx(sample) is None:
+        if (
+            sorted(wanted) not in (["modify", "size", "type"], ["modify", "type"])
+            or parse_mlsx(sample, single=True) is None
+        ):
             return False
         parts = []
         last = max(number for number, fact in enumerate(facts) if fact.lower() in _WANTED)

@@ -220,7 +220,7 @@ async def _blocks(session: Session, directory: str, data: Data) -> AsyncGenerato
         if whole:
             text = whole.decode(charset, "surrogateescape")
             text = text.replace("\r\n", "\n").removesuffix("\r")
-            if len(whole) > LINE_LIMIT and max(map(len, text.split("\n"))) > LINE_LIMIT:
+            if not _lines_are_short(text):
                 raise Corrupt(directory, "a listing line that is too long")
             yield text
     if rest:
@@ -233,6 +233,15 @@ async def _blocks(session: Session, directory: str, data: Data) -> AsyncGenerato
         raise error_for(refusal.reply, directory) from None
     if any("truncated" in line.lower() for line in reply.lines):
         raise TooLarge(directory, f"the server does not list all of it: {reply}")
+
+
+def _lines_are_short(text: str) -> bool:
+    start = 0
+    while len(text) - start > LINE_LIMIT:
+        start = text.rfind("\n", start, start + LINE_LIMIT + 1) + 1
+        if not start:
+            return False
+    return True
 
 
 async def _learn_offset(session: Session, directory: str, held: list[Listed]) -> None:
