@@ -6,7 +6,8 @@ forgotten when it is answered. What is left, of this process or of dead ones on 
 settled before anything else is asked about its names (:mod:`.settling`).
 
 The diary of a process is a file of slots in ``CACHE/ftp/REMOTE/``, locked for as long as the process lives: whoever
-gets the lock of another's file inherits it. A slot is written by one pwrite(2), so that kill -9 leaves it whole.
+gets the lock of another's file inherits it. A slot is written by one pwrite(2), so that kill -9 leaves it whole; its
+first byte tells whether there is something in it, and how far that has come.
 Nothing is synced: no command outlives a loss of power by much. Where no file can be made, this process alone knows.
 """
 
@@ -39,6 +40,9 @@ SLOT = 16 << 10
 """Bytes: two paths of 4 KiB, escaped."""
 HEARING = 5.0
 """Seconds in which the answer to a change is waited for after the change was called off."""
+_NOTED, _NAMING = b"-", b"!"
+_FREE = b"\0\0"
+"""Of what was there nothing is left that a mark could bring back."""
 UPLOAD, MOVE, REMOVE = "upload", "move", "remove"
 
 
@@ -97,13 +101,21 @@ class Diary:
         self._write(slot, now)
         return now
 
+    def will_name(self, deed: Deed) -> Deed:
+        """The partial of an upload is about to get its final name."""
+        slot = self._slots.pop(deed)
+        deed = deed._replace(naming=True)
+        self._slots[deed] = slot
+        self._put(slot, _NAMING)
+        return deed
+
     def forget(self, deed: Deed) -> None:
         """It has been answered, or can do no harm any more. Does nothing if it is not known."""
         slot = self._slots.pop(deed, None)
         if deed in self.unheard:
             self.unheard.remove(deed)
         if slot is not None:
-            self._write(slot, None)
+            self._put(slot, _FREE)
             heapq.heappush(self._free, slot)
 
     def forget_partial(self, partial: str) -> None:
@@ -174,16 +186,21 @@ class Diary:
             self._file = None
         self._on_disk = False
 
-    def _write(self, slot: int, deed: Deed | None) -> None:
+    def _write(self, slot: int, deed: Deed) -> None:
+        facts = deed._asdict()
+        mark = _NAMING if facts.pop("naming") else _NOTED
+        text = json.dumps(facts).encode()
+        if len(text) < SLOT - 1:
+            self._put(slot, mark + text + b"\0")
+
+    def _put(self, slot: int, data: bytes) -> None:
         if not self._on_disk:
             return
         try:
             if self._file is None:
                 self._open()
             assert self._file is not None
-            text = b"" if deed is None else json.dumps(deed._asdict()).encode()
-            if len(text) < SLOT:
-                os.pwrite(self._file, text + b"\0", slot * SLOT)
+            os.pwrite(self._file, data, slot * SLOT)
         except OSError as problem:
             log.info("%s: what is under way is not on disk: %s", self._directory, problem)
             self._on_disk = False
@@ -198,20 +215,19 @@ class Diary:
 
 
 def _parse(slot: bytes) -> Deed | None:
-    text = slot.partition(b"\0")[0]
-    if not text:
+    mark, text = slot[:1], slot[1:].partition(b"\0")[0]
+    if mark not in (_NOTED, _NAMING):
         return None
     try:
         fields = json.loads(text)
-        deed = Deed(**fields)
+        deed = Deed(**fields, naming=mark == _NAMING)
     except (ValueError, TypeError):
         return None
     return deed if isinstance(fields, dict) and all(type(fields[name]) is kind for name, kind in _TYPES) else None
 
 
 _TYPES = (
-    ("kind", str), ("path", str), ("other", str), ("size", int), ("stamp", str), ("naming", bool),
-    ("began", float),
+    ("kind", str), ("path", str), ("other", str), ("size", int), ("stamp", str), ("began", float),
 )  # fmt: skip
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -92,23 +91,24 @@ class Leftovers:
         self._old: dict[str, set[str]] = {}
         self._seen: dict[str, tuple[int, float]] = {}
         """Partials of others: size, and since when we know it."""
-        self._used: Counter[str] = Counter()
-        """Names that uploads of this process go to."""
+        self._used: dict[str, int] = {}
+        """Names that uploads of this process go to, and how many do."""
         self._there: dict[str, set[str]] = {}
         """By folder: names like those that the user wants for uploads, of when it was first asked."""
 
     @contextmanager
     def in_use(self, *paths: str) -> Iterator[None]:
         """These are being written."""
+        used = self._used
         for path in paths:
-            self._used[path] += 1
+            used[path] = used.get(path, 0) + 1
         try:
             yield
         finally:
             for path in paths:
-                self._used[path] -= 1
-                if not self._used[path]:
-                    del self._used[path]
+                used[path] -= 1
+                if not used[path]:
+                    del used[path]
 
     async def may_take(self, session: Session, directory: str, name: str) -> bool:
         """Whether an upload may go to a name that is not its own for sure: not if another one does, nor if a file of
@@ -124,7 +124,7 @@ class Leftovers:
             except NotFound:
                 return True  # the upload will say that
             self._there[directory] = there
-        return name not in self._there[directory] and not self._used[join(directory, name)]
+        return name not in self._there[directory] and join(directory, name) not in self._used
 
     def failed(self, partial: str) -> None:
         """A partial of ours that could not be deleted yet."""

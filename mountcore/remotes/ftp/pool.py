@@ -165,6 +165,7 @@ class Pool:
 
     async def _reap(self, limit: float) -> None:
         try:
+            await trio.sleep(limit)  # those that are idle now are lent again and again meanwhile
             while self._idle:
                 await trio.sleep_until(self._idle[0].idle_since + limit)
                 while self._idle and self._idle[0].idle_since + limit <= trio.current_time():

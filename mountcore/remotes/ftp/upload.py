@@ -104,7 +104,7 @@ async def _store(
         entry = await _verified(session, partial, path, source.size, stamp)
         await check(session, path, expect)
         await trio.lowlevel.checkpoint_if_cancelled()  # there may have been nothing to wait for
-        deed = diary.change(deed, deed._replace(naming=True))
+        deed = diary.will_name(deed)
         try:
             await publish(session, partial, path, diary)
         except (Unreachable, TimedOut) as problem:
