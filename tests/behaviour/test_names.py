@@ -59,7 +59,7 @@ def _asked(name: str) -> object:
     return pytest.param(name, marks=marks, id=ascii(name)[1:-1][:40])
 
 
-@pytest.mark.parametrize("name", map(_asked, NAMES))
+@pytest.mark.parametrize("name", [*map(_asked, NAMES)])
 def test_an_odd_name_is_kept_to_the_letter(door: Door, name: str) -> None:
     check(door, name)
 
