@@ -93,14 +93,16 @@ async def download(remote: Remote, folder: str, target: Path) -> None:
 async def upload(remote: Remote, source: Path, folder: str) -> None:
     """All files of a local folder, with their times."""
 
-    async def one(path: Path) -> None:
-        with path.open("rb", buffering=0) as file:
-            facts = os.fstat(file.fileno())
-            content = FileSource(file.fileno(), facts.st_size)
-            await remote.put(f"{folder}/{path.name}", content, expect=ANYTHING, mtime_ns=facts.st_mtime_ns)
+    async def one(name: str, path: str) -> None:
+        file = os.open(path, os.O_RDONLY)
+        try:
+            facts = os.fstat(file)
+            content = FileSource(file, facts.st_size)
+            await remote.put(f"{folder}/{name}", content, expect=ANYTHING, mtime_ns=facts.st_mtime_ns)
+        finally:
+            os.close(file)
 
-    paths = list(source.iterdir())  # noqa: ASYNC240 - nothing else runs here
-    await _in_parallel([lambda p=path: one(p) for path in paths])  # type: ignore[misc]
+    await _in_parallel([lambda e=entry: one(e.name, e.path) for entry in os.scandir(source)])  # type: ignore[misc]
 
 
 async def count(remote: Remote) -> int:
