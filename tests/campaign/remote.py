@@ -265,6 +265,11 @@ def _cut_under_load(ground: Ground, row: Row) -> None:
                 after=chance.randrange(3000), times=chance.randrange(1, 8),
             )  # fmt: skip
             time.sleep(chance.uniform(0.2, 2.0))
+            if not fault.injected:  # so much was not sent in that time: the next bytes will do
+                proxy.fault = fault = Fault(way="reset", where="any", up=fault.up, times=fault.times)
+                deadline = time.monotonic() + 10
+                while not fault.injected and time.monotonic() < deadline:
+                    time.sleep(0.05)
             proxy.fault = None
             row.injected += fault.injected - 1  # a round counts as one
             terminate(ground, row)
